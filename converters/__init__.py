@@ -1,0 +1,10 @@
+"""One module a format, reached through the table in `deepstruct.formats`, never imported by name elsewhere.
+
+To add a format:
+1. write a module here with ``read(path, options, losses) -> Model`` or
+   ``write(model, path, targets, options) -> list[Loss]``, or both (`deepstruct.formats.Converter`);
+   it imports its framework at its own top and no other converter;
+2. add its row to `deepstruct.formats.BUILT_IN`;
+3. add its golden folder under ``tests/golden``; the conformance suite then covers it.
+A package of its own does the same and offers its row as an entry point of the group ``deepstruct.formats``.
+"""

@@ -1,0 +1,63 @@
+"""The deepstruct document: JSON text, weights in a safetensors file beside it (`docs/format.md`)."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+from deepstruct import document, files, jsonprofile, sidecar
+from deepstruct.errors import DocumentError, UnreadableFileError
+from deepstruct.files import Targets
+from deepstruct.formats import ReadOptions, WriteOptions
+from deepstruct.losses import Loss
+from deepstruct.model import Model
+
+
+class DocumentWarning(UserWarning):
+    """A document holds something that this version keeps but does not understand."""
+
+
+def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:  # noqa: ARG001 - nothing is lost
+    """The model of a document.
+
+    Raises:
+        DocumentError: the document breaks a rule.
+        MalformedFileError: its weights file is missing, elsewhere, or another model's.
+    """
+    content = files.read_bytes(path, options.limits.document_bytes + 1)
+    try:
+        reading = document.from_json(jsonprofile.parse(content, options.limits), options.limits)
+    except DocumentError as error:
+        raise DocumentError(str(path), error.faults) from error
+    for warning in reading.warnings:
+        warnings.warn(f"{path}: {warning}", DocumentWarning, stacklevel=2)
+    if reading.weights is None or not options.weights:
+        return Model(reading.structure)
+    place = files.beside(path, reading.weights.uri, "weights.uri")
+    if not place.exists():
+        raise UnreadableFileError(
+            str(place), f"does not exist, but {path.name} keeps its weights there; --no-weights reads without them"
+        )
+    weights = sidecar.read(place, reading.structure, reading.weights.layout, reading.weights.digest)
+    return Model(reading.structure, weights)
+
+
+def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> list[Loss]:
+    """Writes the document and, if there are weights, the safetensors file beside it."""
+    reference = None
+    file = targets.open(path)
+    if model.weights is not None and options.weights:
+        place = weights_path(path)
+        digest = sidecar.write(targets.open(place), model, options.layout, options.progress)
+        reference = document.WeightsReference(uri=place.name, layout=options.layout, digest=digest)
+    for piece in jsonprofile.layout(document.to_json(model.structure, reference)):
+        file.write(piece.encode())
+    return []
+
+
+def weights_path(path: Path) -> Path:
+    """Where the weights of a document go: ``net.structure.json`` has ``net.safetensors`` beside it."""
+    stem = path.name
+    for suffix in (".json", ".structure"):
+        stem = stem.removesuffix(suffix)
+    return path.with_name(f"{stem or 'weights'}.safetensors")

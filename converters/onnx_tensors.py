@@ -1,0 +1,195 @@
+"""ONNX tensors, dense, sparse and external, <-> numpy arrays, masks and constants."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import SparseTensorProto, TensorProto, numpy_helper
+
+from deepstruct import dtypes, files
+from deepstruct.errors import FaultyError, MalformedFileError, UnsupportedError
+from deepstruct.limits import Limits, variable
+from deepstruct.mask import Mask
+from deepstruct.structure import Parameter
+from deepstruct.tensor import MAX_ELEMENTS, Tensor
+
+
+def dtype_name(path: Path, name: str, data_type: int) -> str:
+    """The document's dtype for a TensorProto.DataType.
+
+    Raises:
+        MalformedFileError: there is no such type.
+        UnsupportedError: documents have no name for it.
+    """
+    if data_type == TensorProto.STRING:
+        return "string"
+    try:
+        return dtypes.from_numpy(onnx.helper.tensor_dtype_to_np_dtype(data_type))
+    except KeyError:
+        known = data_type in TensorProto.DataType.values() and data_type != TensorProto.UNDEFINED
+    if known:
+        spelled = TensorProto.DataType.Name(data_type)
+        raise UnsupportedError(f"{path}: tensor {name!r}: documents have no dtype for ONNX's {spelled}")
+    raise MalformedFileError(str(path), f"tensor {name!r} has no valid data type ({data_type})")
+
+
+def data_type(dtype: str) -> int:
+    """The TensorProto.DataType of a document's dtype."""
+    if dtype == "string":
+        return int(TensorProto.STRING)
+    return int(onnx.helper.np_dtype_to_tensor_dtype(dtypes.to_numpy(dtype).newbyteorder("=")))
+
+
+def to_array(path: Path, proto: TensorProto) -> NDArray[Any]:
+    """The elements of a dense tensor; external data are memory-mapped.
+
+    Raises:
+        MalformedFileError: the data do not have the size that the shape asks for, or lie elsewhere.
+    """
+    dtype = dtype_name(path, proto.name, proto.data_type)
+    if proto.data_location == TensorProto.EXTERNAL:
+        return _external(path, proto, dtype)
+    try:
+        array = numpy_helper.to_array(proto)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise MalformedFileError(str(path), f"tensor {proto.name!r} is inconsistent: {error}") from error
+    if array.shape != tuple(proto.dims):
+        raise MalformedFileError(str(path), f"tensor {proto.name!r} is inconsistent: its data have another size")
+    return array
+
+
+def _external(path: Path, proto: TensorProto, dtype: str) -> NDArray[Any]:
+    entries = {entry.key: entry.value for entry in proto.external_data}
+    place = files.beside(path, entries.get("location", ""), f"tensor {proto.name!r}: external location")
+    expected = math.prod(proto.dims) * dtypes.to_numpy(dtype).itemsize
+    try:
+        offset, length = int(entries.get("offset", 0)), int(entries.get("length", expected))
+    except ValueError as error:
+        raise MalformedFileError(str(path), f"tensor {proto.name!r}: external offset or length is no number") from error
+    with files.reading(place):
+        size = place.stat().st_size
+        if length != expected or offset < 0 or offset + length > size:
+            raise MalformedFileError(
+                str(path),
+                f"tensor {proto.name!r} takes {expected} bytes, but refers to {length} bytes at offset {offset} of "
+                f"{place.name}, which has {size}",
+            )
+        if not length:
+            return np.empty(tuple(proto.dims), dtypes.to_numpy(dtype))
+        content = np.memmap(place, dtype=np.uint8, mode="r", offset=offset, shape=(length,))
+    return np.asarray(content).view(dtypes.to_numpy(dtype)).reshape(tuple(proto.dims))
+
+
+@dataclass(frozen=True)
+class Sparse:
+    """A sparse tensor as a parameter with a mask, and its kept entries in mask order."""
+
+    parameter: Parameter
+    kept: NDArray[Any]
+
+
+def from_sparse(path: Path, proto: SparseTensorProto, limits: Limits, name: str = "") -> Sparse:
+    """The parameter of a sparse tensor; its entries, zeros included, are exactly the mask.
+
+    Raises:
+        MalformedFileError: dims, indices and values do not fit together (onnx.proto, SparseTensorProto).
+    """
+    name = name or proto.values.name
+
+    def wrong(reason: str) -> MalformedFileError:
+        return MalformedFileError(str(path), f"sparse tensor {name!r}: {reason}")
+
+    shape = tuple(proto.dims)
+    size = math.prod(shape)
+    if any(extent < 0 for extent in shape) or size > limits.mask_elements:
+        bound = f"more than {limits.mask_elements} elements; set {variable('mask_elements')} to allow it"
+        raise wrong(f"dims {list(shape)} are negative or have {bound}")
+    if TensorProto.EXTERNAL in (proto.values.data_location, proto.indices.data_location):
+        raise UnsupportedError(f"{path}: sparse tensor {name!r} keeps its entries in an external file")
+    values = to_array(path, proto.values).reshape(-1)
+    if not values.size and not proto.HasField("indices"):
+        indices = np.empty(0, dtype=np.int64)
+    else:
+        indices = to_array(path, proto.indices)
+    if indices.dtype.kind != "i":
+        raise wrong(f"indices are {indices.dtype}, not int64")
+    if indices.ndim == 2 and indices.shape[1] == len(shape):
+        outside = (indices < 0) | (indices >= np.array(shape))
+        if outside.any():
+            raise wrong(f"index {indices[outside.any(axis=1)][0].tolist()} is outside of {list(shape)}")
+        strides = np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], dtype=np.int64)
+        indices = indices.astype(np.int64) @ strides
+    elif indices.ndim != 1:
+        raise wrong(f"indices have shape {list(indices.shape)}, not [nnz] or [nnz, {len(shape)}]")
+    if indices.shape != values.shape:
+        raise wrong(f"{values.size} values, but {indices.shape[0]} indices")
+    if bool((indices[1:] <= indices[:-1]).any()):
+        position = int(np.flatnonzero(indices[1:] <= indices[:-1])[0]) + 1
+        raise wrong(f"indices must be sorted and without duplicates; number {position} is not larger than the last")
+    try:
+        mask = Mask.from_indices(shape, indices)
+        parameter = Parameter(name, dtypes.from_numpy(values.dtype), shape, mask)
+    except FaultyError as error:
+        raise wrong(error.faults[0].message) from error
+    return Sparse(parameter, values)
+
+
+def is_constant(proto: TensorProto) -> bool:
+    """Whether a tensor is part of the structure: a scalar, or small and not of floating point."""
+    size = math.prod(proto.dims)
+    floating = proto.data_type not in _NOT_FLOATING
+    return not proto.dims or (not floating and size <= MAX_ELEMENTS)
+
+
+_NOT_FLOATING = frozenset(
+    TensorProto.DataType.Value(name)
+    for name in "BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 STRING".split()
+)
+
+
+def to_constant(path: Path, proto: TensorProto) -> Tensor:
+    """A tensor as a constant of the structure."""
+    try:
+        return Tensor.from_array(to_array(path, proto))
+    except FaultyError as error:
+        raise UnsupportedError(f"{path}: tensor {proto.name!r}: {error.faults[0].message}") from error
+
+
+def from_constant(constant: Tensor, name: str = "") -> TensorProto:
+    """The dense TensorProto of a constant."""
+    array = constant.to_array()
+    if constant.dtype == "string":
+        strings = [str(item).encode() for item in constant.data]
+        return onnx.helper.make_tensor(name, TensorProto.STRING, constant.shape, strings)
+    return numpy_helper.from_array(array, name)
+
+
+def dense(parameter: Parameter, array: NDArray[Any]) -> TensorProto:
+    """The dense tensor of a parameter's whole array."""
+    raw = np.ascontiguousarray(array).tobytes()
+    return TensorProto(
+        name=parameter.name, data_type=data_type(parameter.dtype), dims=parameter.shape, raw_data=raw
+    )
+
+
+def sparse(parameter: Parameter, mask: Mask, kept: NDArray[Any]) -> SparseTensorProto:
+    """The sparse tensor of a parameter's kept entries, with flat indices.
+
+    The indices stand in the typed field, where a small number takes few bytes, instead of 8 bytes each raw; the
+    field is there even if it is empty, as onnxruntime demands.
+    """
+    values = TensorProto(
+        name=parameter.name,
+        data_type=data_type(parameter.dtype),
+        dims=[mask.nnz],
+        raw_data=np.ascontiguousarray(kept).tobytes(),
+    )
+    indices = TensorProto(data_type=TensorProto.INT64, dims=[mask.nnz])
+    indices.int64_data.extend(mask.indices().tolist())
+    return SparseTensorProto(values=values, indices=indices, dims=parameter.shape)

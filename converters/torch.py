@@ -1,0 +1,303 @@
+"""Torch checkpoints and state_dicts <-> Model. Loading runs no code unless `trust_pickle` says so.
+
+A checkpoint written here is a dict that `torch.load(path, weights_only=True)` opens anywhere::
+
+    {"format": "deepstruct", "structure": <document without masks, as text>,
+     "state_dict": {...}, "masks": {parameter name: state_dict key of its bool mask}}
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deepstruct import document, dtypes, jsonprofile, sequential, state_dict
+from deepstruct.converters import torch_graph, torch_sequential
+from deepstruct.errors import MalformedFileError, UnsupportedError
+from deepstruct.files import Targets
+from deepstruct.formats import ReadOptions, WriteOptions
+from deepstruct.losses import Loss
+from deepstruct.mask import Mask
+from deepstruct.model import Model, Weights
+from deepstruct.structure import Parameter, Structure
+
+_FORMAT = "deepstruct"
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net")  # where trainers put the state_dict
+_PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+_BYTES_VIEW = {1: torch.uint8, 2: torch.int16}
+
+
+def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
+    """The model of a checkpoint, a state_dict, or, if trusted, a pickled module.
+
+    Raises:
+        MalformedFileError: the file is no torch file, or inconsistent.
+        UnsupportedError: it is a pickle that was not trusted, or does not say how its parameters are wired.
+    """
+    content = _load(path, options.trust_pickle)
+    if isinstance(content, torch.nn.Module):
+        return from_object(content, losses, infer_masks=options.infer_masks)
+    if not isinstance(content, Mapping):
+        raise UnsupportedError(f"{path}: holds a {type(content).__name__}, not a state_dict or a checkpoint")
+    try:
+        if content.get("format") == _FORMAT:
+            return _from_checkpoint(path, content, options, losses)
+        return _from_state_dict(path, content, options, losses)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{path}: {error}") from error
+
+
+def _load(path: Path, trust_pickle: bool) -> Any:
+    """What torch.load gives, memory-mapped where the file is of a kind that can be."""
+    try:
+        try:
+            return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=True)
+        except RuntimeError as error:
+            if "mmap can only be used" not in str(error):
+                raise
+            return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+    except pickle.UnpicklingError as error:
+        if "Unsupported" not in str(error) and "GLOBAL" not in str(error):
+            raise MalformedFileError(str(path), "no torch file: truncated or of another kind") from error
+        raise UnsupportedError(
+            f"{path}: holds pickled Python objects, and loading them would run code that the file brings. Save "
+            "the module with deepstruct.save(module, path) or its numbers with torch.save(module.state_dict(), "
+            "path); for a file you made yourself, --trust-pickle (in Python: trust_pickle=True) loads it"
+        ) from error
+    except (ModuleNotFoundError, AttributeError) as error:
+        if not trust_pickle:
+            raise
+        message = f"the pickled module needs code that is not importable here ({error}); run where its class is"
+        raise MalformedFileError(str(path), message) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AssertionError) as error:
+        if "TorchScript" in str(error):
+            message = "holds a TorchScript program; save the module with deepstruct.save(module, path) instead"
+            raise UnsupportedError(f"{path}: {message}") from error
+        raise MalformedFileError(str(path), "no torch file: truncated or of another kind") from error
+
+
+def _from_checkpoint(
+    path: Path, content: Mapping[str, Any], options: ReadOptions, losses: list[Loss]
+) -> Model:
+    text, tensors, keys = content.get("structure"), content.get("state_dict"), content.get("masks")
+    if not isinstance(text, str) or not isinstance(tensors, Mapping) or not isinstance(keys, Mapping):
+        raise MalformedFileError(str(path), "a deepstruct checkpoint lacks its structure, state_dict or masks")
+    structure = document.from_json(jsonprofile.parse(text.encode(), options.limits), options.limits).structure
+    unknown = keys.keys() - {parameter.name for parameter in structure.parameters}
+    missing = set(keys.values()) - tensors.keys()
+    if unknown or missing:
+        message = f"masks and parameters do not belong together: {', '.join(sorted(map(str, unknown | missing)))}"
+        raise MalformedFileError(str(path), message)
+    masks = {name: _to_mask(path, keys[name], tensors[keys[name]]) for name in keys}
+    parameters = tuple(replace(p, mask=masks.get(p.name)) for p in structure.parameters)
+    numbers = {p.name: tensors[p.name] for p in parameters if p.name in tensors}
+    if not numbers and parameters:
+        return Model(replace(structure, parameters=parameters))
+    lacking = [p.name for p in parameters if p.name not in numbers]
+    if lacking:
+        raise MalformedFileError(str(path), f"the state_dict lacks {', '.join(lacking[:5])}")
+    arrays = {name: _to_numpy(path, name, tensor) for name, tensor in numbers.items()}
+    if options.infer_masks:
+        parameters = tuple(infer_mask(p, arrays[p.name]) for p in parameters)
+    structure = replace(structure, parameters=parameters)
+    losses += latent_losses(structure.parameters, arrays)
+    return Model(structure, Weights(structure, arrays))
+
+
+def _from_state_dict(
+    path: Path, content: Mapping[str, Any], options: ReadOptions, losses: list[Loss]
+) -> Model:
+    tensors = _find_tensors(path, content, losses)
+    keys = state_dict.mask_keys(list(tensors))
+    names = [key.removesuffix("_orig") if key.removesuffix("_orig") in keys else key for key in tensors]
+    arrays = {
+        name: _to_numpy(path, key, tensors[key])
+        for name, key in zip(names, tensors, strict=True)
+        if key not in keys.values()
+    }
+    masks = {name: _to_mask(path, key, tensors[key]) for name, key in keys.items()}
+    orphans = sorted(keys[name] for name in masks.keys() - arrays.keys())
+    if orphans:
+        raise MalformedFileError(str(path), f"the mask {orphans[0]} has no weight beside it")
+    parameters = {}
+    for name, array in arrays.items():
+        parameter = Parameter(name, dtypes.from_numpy(array.dtype), array.shape, masks.get(name))
+        parameters[name] = infer_mask(parameter, array) if options.infer_masks else parameter
+    steps, attributes = state_dict.infer(parameters, options.activation)
+    structure = sequential.to_structure(steps, attributes)
+    losses += latent_losses(structure.parameters, arrays)
+    return Model(structure, Weights(structure, arrays))
+
+
+def _find_tensors(path: Path, content: Mapping[str, Any], losses: list[Loss]) -> dict[str, torch.Tensor]:
+    """The state_dict inside what a trainer saved, without the prefixes of wrappers."""
+    if not any(isinstance(value, torch.Tensor) for value in content.values()):
+        for key in _WRAPPERS:
+            if isinstance(content.get(key), Mapping):
+                others = ", ".join(repr(name) for name in content if name != key)
+                if others:
+                    losses.append(Loss("entries", path.name, f"only {key!r} is part of a model, not {others}"))
+                return _find_tensors(path, content[key], losses)
+    tensors = {}
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise MalformedFileError(str(path), f"the key {key!r:.60} is no name of a parameter")
+        if not isinstance(value, torch.Tensor):
+            losses.append(Loss("entry", key, f"a {type(value).__name__} is not part of a model"))
+            continue
+        tensors[key] = value
+    if not tensors:
+        raise UnsupportedError("there is no tensor in it: it is no state_dict")
+    for prefix in _PREFIXES:
+        if all(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    return tensors
+
+
+def _to_numpy(path: Path | str, name: str, tensor: Any) -> NDArray[Any]:
+    """A tensor's elements without a copy where it is contiguous.
+
+    Raises:
+        MalformedFileError: the tensor claims more elements than the file holds, or is none.
+        UnsupportedError: it is sparse, quantised or of a dtype without a name in documents.
+    """
+    if not isinstance(tensor, torch.Tensor):
+        raise MalformedFileError(str(path), f"{name} is a {type(tensor).__name__}, not a tensor")
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+        raise UnsupportedError(f"{name} is a {tensor.layout} tensor on {tensor.device}; save a plain dense one")
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise MalformedFileError(str(path), f"{name} claims {tensor.numel()} elements, more than the file holds")
+    tensor = tensor.detach().cpu().contiguous()
+    name_of_dtype = str(tensor.dtype).removeprefix("torch.")
+    if name_of_dtype not in dtypes.DTYPES:
+        raise UnsupportedError(f"{name} has dtype {tensor.dtype}, which documents have no name for")
+    target = dtypes.to_numpy(name_of_dtype)
+    if name_of_dtype == "bfloat16" or name_of_dtype.startswith("float8"):
+        array: NDArray[Any] = tensor.view(_BYTES_VIEW[tensor.element_size()]).numpy().view(target)
+        return array
+    return tensor.numpy()
+
+
+def _to_tensor(array: NDArray[Any], dtype: str) -> torch.Tensor:
+    array = np.require(array, requirements=["C", "W"])
+    if dtype == "bfloat16" or dtype.startswith("float8"):
+        whole: torch.Tensor = torch.from_numpy(array.view(f"i{array.itemsize}" if array.itemsize > 1 else "u1"))
+        return whole.view(getattr(torch, dtype))
+    return torch.from_numpy(array)
+
+
+def _to_mask(path: Path | str, key: str, tensor: Any) -> Mask:
+    array = _to_numpy(path, key, tensor)
+    if key.rpartition(".")[2] == "_mask" and array.ndim == 3 and array.shape[2] == 2:
+        array = array.argmax(axis=2)  # the scores of MaskedLinearLayer(mask_as_params=True)
+    if array.dtype != np.bool_:
+        present = array != 0
+        if not bool((array[present] == 1).all()):
+            raise MalformedFileError(str(path), f"{key} is no mask: it has other values than 0 and 1")
+        array = present
+    return Mask.from_array(array)
+
+
+def infer_mask(parameter: Parameter, array: NDArray[Any]) -> Parameter:
+    """The parameter with its zeros masked, if it has no mask, at least two dimensions and any zero."""
+    if parameter.mask is not None or array.ndim < 2 or not bool((array == 0).any()):
+        return parameter
+    return replace(parameter, mask=Mask.from_array(np.asarray(array != 0)))
+
+
+def latent_losses(parameters: tuple[Parameter, ...], arrays: Mapping[str, NDArray[Any]]) -> list[Loss]:
+    """A Loss for each parameter that has numbers other than 0 where its mask has no connection."""
+    losses = []
+    for parameter in parameters:
+        if parameter.mask is None:
+            continue
+        array = arrays[parameter.name]
+        if array.shape != parameter.shape:
+            continue
+        hidden = int(np.count_nonzero((array != 0) & ~parameter.mask.to_array()))
+        if hidden:
+            why = f"{hidden} numbers other than 0 are masked and so no part of the network; apply_mask() drops them"
+            losses.append(Loss("masked values", parameter.name, why))
+    return losses
+
+
+def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> list[Loss]:  # noqa: ARG001 - has no options
+    """Writes a checkpoint with structure, masks and, if there are any, weights."""
+    structure = model.structure
+    stripped = replace(structure, parameters=tuple(replace(p, mask=None) for p in structure.parameters))
+    keys = torch_sequential.mask_keys(structure)
+    tensors: dict[str, torch.Tensor] = {}
+    for parameter in structure.parameters:
+        if model.weights is not None:
+            tensors[parameter.name] = _to_tensor(model.weights[parameter.name], parameter.dtype)
+        if parameter.name in keys:
+            tensors[keys[parameter.name]] = _mask_tensor(parameter)
+    content = {
+        "format": _FORMAT,
+        "structure": json.dumps(document.to_json(stripped)),
+        "state_dict": tensors,
+        "masks": keys,
+    }
+    torch.save(content, targets.open(path))
+    return []
+
+
+def from_object(value: torch.nn.Module, losses: list[Loss], *, infer_masks: bool = False) -> Model:
+    """The model of a live torch module, in evaluation mode; its tensors are shared, not copied.
+
+    Raises:
+        UnsupportedError: the module, or one inside it, is of a kind that is not mapped; its path is named.
+    """
+    if isinstance(value, torch_graph.StructureModule):
+        structure, tensors = value.structure(), value.tensors()
+    else:
+        structure, tensors = torch_sequential.from_module(value, losses, _describe)
+    arrays = {p.name: _to_numpy("module", p.name, tensors[p.name]) for p in structure.parameters}
+    if infer_masks:
+        parameters = tuple(infer_mask(p, arrays[p.name]) for p in structure.parameters)
+        structure = replace(structure, parameters=parameters)
+    losses += latent_losses(structure.parameters, arrays)
+    return Model(structure, Weights(structure, arrays))
+
+
+def _describe(name: str, tensor: torch.Tensor, mask: torch.Tensor | None) -> Parameter:
+    array = _to_numpy("module", name, tensor)
+    described = None if mask is None else _to_mask("module", f"{name} mask", mask)
+    return Parameter(name, dtypes.from_numpy(array.dtype), array.shape, described)
+
+
+def to_module(model: Model) -> torch.nn.Module:
+    """A torch module that computes what the model describes; see `deepstruct.to_module`."""
+    structure = model.structure
+    keys = torch_sequential.mask_keys(structure)
+    if model.weights is None:
+        module = _build(structure)
+    else:
+        with torch.device("meta"):
+            module = _build(structure)
+        module = module.to_empty(device="cpu")
+    state = module.state_dict()
+    with torch.no_grad():
+        for parameter in structure.parameters:
+            if parameter.name in keys:
+                state[keys[parameter.name]].copy_(_mask_tensor(parameter))
+            if model.weights is not None:
+                state[parameter.name].copy_(_to_tensor(model.weights[parameter.name], parameter.dtype))
+    return module
+
+
+def _build(structure: Structure) -> torch.nn.Module:
+    return torch_sequential.to_module(structure) or torch_graph.StructureModule(structure)
+
+
+def _mask_tensor(parameter: Parameter) -> torch.Tensor:
+    shape, mask = parameter.shape, parameter.mask
+    return torch.ones(shape, dtype=torch.bool) if mask is None else torch.from_numpy(mask.to_array())

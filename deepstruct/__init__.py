@@ -1,0 +1,67 @@
+"""deepstruct: the interchange format and toolchain for sparse neural-network structure.
+
+Names are imported on first use, so that ``import deepstruct`` loads no framework.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from deepstruct.version import __version__
+
+if TYPE_CHECKING:
+    from deepstruct.errors import DeepstructError
+    from deepstruct.io import Report, convert, load, save, to_module
+    from deepstruct.losses import Loss
+    from deepstruct.mask import Mask
+    from deepstruct.model import Model, Weights
+    from deepstruct.structure import Node, Parameter, Structure, ValueInfo
+    from deepstruct.tensor import Tensor
+
+__all__ = [
+    "DeepstructError",
+    "Loss",
+    "Mask",
+    "Model",
+    "Node",
+    "Parameter",
+    "Report",
+    "Structure",
+    "Tensor",
+    "ValueInfo",
+    "Weights",
+    "__version__",
+    "convert",
+    "load",
+    "save",
+    "to_module",
+]
+
+_HOMES = {
+    "DeepstructError": "errors",
+    "Loss": "losses",
+    "Mask": "mask",
+    "Model": "model",
+    "Node": "structure",
+    "Parameter": "structure",
+    "Report": "io",
+    "Structure": "structure",
+    "Tensor": "tensor",
+    "ValueInfo": "structure",
+    "Weights": "model",
+    "convert": "io",
+    "load": "io",
+    "save": "io",
+    "to_module": "io",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"deepstruct.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'deepstruct' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

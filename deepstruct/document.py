@@ -1,0 +1,373 @@
+"""Structure <-> the plain JSON value of a document of the current version (`docs/format.md`).
+
+Files, JSON text and weights are elsewhere: `jsonprofile`, `converters/json` and `sidecar`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import rfc8785
+
+from deepstruct import attributes, encoding, migrations
+from deepstruct.errors import DocumentError, Fault, FaultyError, did_you_mean, pointer
+from deepstruct.frozen import FrozenMapping, thaw
+from deepstruct.limits import Limits, variable
+from deepstruct.mask import Mask, check_shape
+from deepstruct.structure import Node, Parameter, Structure, ValueInfo
+from deepstruct.tensor import Tensor
+from deepstruct.version import __version__
+
+FORMAT = "deepstruct"
+SCHEMA_URN = "urn:deepstruct:schema:structure:1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsReference:
+    """What a document says about the weights file beside it.
+
+    Attributes:
+        uri: file name, relative to the folder of the document.
+        layout: ``values`` (entries that exist only) or ``dense`` (whole tensors).
+        digest: of the decoded weights, or None.
+    """
+
+    uri: str
+    layout: str
+    digest: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read from a document: the structure, its weights reference, and warnings."""
+
+    structure: Structure
+    weights: WeightsReference | None
+    warnings: tuple[Fault, ...]
+
+
+def to_json(structure: Structure, weights: WeightsReference | None = None) -> dict[str, Any]:
+    """The document of a structure, masks in their smallest encoding, ready for `jsonprofile.layout`."""
+    document: dict[str, Any] = {
+        "$schema": SCHEMA_URN,
+        "format": FORMAT,
+        "version": str(migrations.CURRENT),
+        "min_version": str(migrations.CURRENT),
+        "generator": {"name": "deepstruct", "version": __version__},
+        "extensions_used": [],
+        "extensions_required": [],
+        "digest": digest(structure),
+        "graph": _graph(structure),
+        "parameters": {p.name: _parameter(p, encoding.encode) for p in structure.parameters},
+    }
+    if weights is not None:
+        document["weights"] = {
+            "uri": weights.uri,
+            "format": "safetensors",
+            "layout": weights.layout,
+            **({"digest": weights.digest} if weights.digest else {}),
+        }
+    return _with_extra(document, structure.extra)
+
+
+def digest(structure: Structure) -> str:
+    """SHA-256 of the canonical JSON (RFC 8785) of graph and parameters, masks replaced by their digests.
+
+    It does not depend on encodings, member order, the generator or the weights.
+    """
+    content = {
+        "graph": _with_extra(_graph(structure), structure.extra.get("graph")),
+        "parameters": {p.name: _parameter(p, _mask_digest) for p in structure.parameters},
+    }
+    head = b"deepstruct.structure.v1\0"
+    return f"sha256:{hashlib.sha256(head + rfc8785.dumps(content)).hexdigest()}"
+
+
+def _mask_digest(mask: Mask) -> dict[str, Any]:
+    return {"digest": mask.digest()}
+
+
+def _with_extra(document: dict[str, Any], extra: Any) -> dict[str, Any]:
+    """`document` with preserved unknown members put back where they were."""
+    for key, value in (extra or {}).items():
+        if isinstance(value, FrozenMapping) and isinstance(document.get(key), dict):
+            document[key] = _with_extra(document[key], value)
+        else:
+            document[key] = thaw(value)
+    return document
+
+
+def _graph(structure: Structure) -> dict[str, Any]:
+    graph: dict[str, Any] = {
+        "name": structure.name,
+        "opset": dict(sorted(structure.opset.items())),
+        "attributes": thaw(structure.attributes),
+        "inputs": [_value_info(value) for value in structure.inputs],
+        "outputs": [_value_info(value) for value in structure.outputs],
+    }
+    if structure.constants:
+        names = sorted(structure.constants)
+        graph["constants"] = {name: attributes.tensor_to_json(structure.constants[name]) for name in names}
+    graph["nodes"] = [_node(node, structure.opset) for node in structure.nodes]
+    return graph
+
+
+def _value_info(value: ValueInfo) -> dict[str, Any]:
+    shape = None if value.shape is None else list(value.shape)
+    return _with_extra({"name": value.name, "dtype": value.dtype, "shape": shape}, value.extra)
+
+
+def _node(node: Node, opset: Mapping[str, int]) -> dict[str, Any]:
+    result: dict[str, Any] = {"name": node.name, "op": node.op_type}
+    if node.domain:
+        result["domain"] = node.domain
+    result |= {"inputs": list(node.inputs), "outputs": list(node.outputs)}
+    if node.attributes:
+        kinds = attributes.kinds(node.domain, node.op_type, opset)
+        result["attributes"] = {
+            name: attributes.to_json(value, kinds.get(name)) for name, value in sorted(node.attributes.items())
+        }
+    if node.scope:
+        result["scope"] = node.scope
+    return _with_extra(result, node.extra)
+
+
+def _parameter(parameter: Parameter, encode: Any) -> dict[str, Any]:
+    result: dict[str, Any] = {"dtype": parameter.dtype, "shape": list(parameter.shape)}
+    if parameter.mask is not None:
+        result["mask"] = encode(parameter.mask)
+    return _with_extra(result, parameter.extra)
+
+
+def from_json(document: Any, limits: Limits | None = None) -> Reading:
+    """The structure that a parsed document describes.
+
+    Raises:
+        DocumentError: with every fault found; a structure with a fault is never returned.
+    """
+    return _Reader(limits or Limits()).read(document)
+
+
+class _Reader:
+    """Reads one document and collects its faults on the way."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.faults: list[Fault] = []
+        self.warnings: list[Fault] = []
+        self.mask_elements = 0
+
+    def read(self, document: Any) -> Reading:
+        if not isinstance(document, dict) or document.get("format") != FORMAT:
+            message = f'not a deepstruct document: the member "format" must be "{FORMAT}"'
+            raise DocumentError("document", [Fault("NOT_A_DOCUMENT", "", message)])
+        self.sort_in(migrations.check(document))
+        self.raise_if_faulty()
+        document = migrations.migrate(document)
+        extra = self.extensions(document)
+        graph = self.member(document, "graph", dict, "")
+        parameters = self.parameters(self.member(document, "parameters", dict, "", {}))
+        weights = self.weights(document, extra)
+        known = ("$schema format version min_version generator extensions_used extensions_required digest graph "
+                 "parameters weights").split()
+        extra |= self.unknown(document, known, "")
+        members = self.graph(graph, extra)
+        self.raise_if_faulty()
+        try:
+            structure = Structure(**members, parameters=parameters, extra=FrozenMapping(extra))
+        except FaultyError as error:
+            self.faults += error.faults
+            self.raise_if_faulty()
+            raise
+        if "digest" in document and document["digest"] != digest(structure):
+            message = "the digest does not belong to this graph and these parameters; restore the document, or " \
+                "remove the digest if the change was intended"
+            self.faults.append(Fault("DIGEST_MISMATCH", "/digest", message))
+        self.raise_if_faulty()
+        return Reading(structure, weights, tuple(self.warnings))
+
+    def sort_in(self, faults: list[Fault]) -> None:
+        for fault in faults:
+            (self.warnings if fault.severity == "warning" else self.faults).append(fault)
+
+    def raise_if_faulty(self) -> None:
+        if self.faults:
+            raise DocumentError("document", [*self.faults, *self.warnings])
+
+    def member(self, owner: dict[str, Any], key: str, kind: type, place: str, default: Any = None) -> Any:
+        """`owner[key]` if it is of `kind`; else a fault and an empty value. A missing key gives the default."""
+        value = owner.get(key, default)
+        if value is None and key not in owner:
+            self.faults.append(Fault("MISSING_PROPERTY", place, f"the member {key!r} is missing"))
+            return kind()
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            message = f"must be {_JSON_NAMES[kind]}, not {value!r:.60}"
+            self.faults.append(Fault("TYPE_MISMATCH", place + pointer(key), message))
+            return kind()
+        return value
+
+    def unknown(self, owner: dict[str, Any], known: list[str], place: str) -> dict[str, Any]:
+        """Members this version does not know, with a warning for each; ``extensions`` is made for them."""
+        extra = {key: value for key, value in owner.items() if key not in known}
+        for key in extra.keys() - {"extensions"}:
+            hint = did_you_mean(key, known)
+            message = f"this version has no member {key!r:.60} here; it is kept but not understood{hint}"
+            self.warnings.append(Fault("UNEXPECTED_PROPERTY", place + pointer(key), message, "warning"))
+        return extra
+
+    def extensions(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Checks the extension lists; returns what of the root must be preserved."""
+        used = self.member(document, "extensions_used", list, "", [])
+        required = self.member(document, "extensions_required", list, "", [])
+        for key, names in (("extensions_used", used), ("extensions_required", required)):
+            if not all(isinstance(name, str) for name in names):
+                self.faults.append(Fault("TYPE_MISMATCH", pointer(key), "must be a list of strings"))
+        for position, name in enumerate(required):
+            place = pointer("extensions_required", position)
+            if name not in used:
+                self.faults.append(Fault("UNDECLARED_EXTENSION", place, f"{name!r:.60} is not in extensions_used"))
+            message = f"the document cannot be read without the extension {name!r:.60}, which is unknown here"
+            self.faults.append(Fault("UNSUPPORTED_EXTENSION", place, message))
+        extra: dict[str, Any] = {"extensions_used": used} if used else {}
+        if any(warning.code == "UNKNOWN_MINOR_VERSION" for warning in self.warnings):
+            extra |= {key: document[key] for key in ("version", "min_version") if key in document}
+        return extra
+
+    def graph(self, graph: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+        opset = self.member(graph, "opset", dict, "/graph")
+        constants = self.member(graph, "constants", dict, "/graph", {})
+        lists = {key: self.member(graph, key, list, "/graph") for key in ("inputs", "outputs", "nodes")}
+        members: dict[str, Any] = {
+            "name": self.member(graph, "name", str, "/graph", ""),
+            "opset": opset,
+            "attributes": self.member(graph, "attributes", dict, "/graph", {}),
+            "constants": {name: self.constant(name, value) for name, value in constants.items()},
+        }
+        for key in ("inputs", "outputs"):
+            members[key] = [self.value_info(v, pointer("graph", key, i)) for i, v in enumerate(lists[key])]
+        members["nodes"] = [self.node(n, pointer("graph", "nodes", i), opset) for i, n in enumerate(lists["nodes"])]
+        known = "name opset attributes inputs outputs constants nodes".split()
+        graph_extra = self.unknown(graph, known, "/graph")
+        if graph_extra:
+            extra["graph"] = graph_extra
+        return members
+
+    def build(self, kind: Any, place: str, **members: Any) -> Any:
+        """A hub object, or None and its faults."""
+        try:
+            return kind(**members)
+        except FaultyError as error:
+            self.faults += [fault.under(place) for fault in error.faults]
+            return None
+
+    def value_info(self, value: Any, place: str) -> Any:
+        if not isinstance(value, dict):
+            self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            return None
+        shape = value.get("shape")
+        if shape is not None and not isinstance(shape, list):
+            self.faults.append(Fault("TYPE_MISMATCH", place + "/shape", "must be a list or null"))
+            shape = None
+        return self.build(
+            ValueInfo,
+            place,
+            name=self.member(value, "name", str, place),
+            dtype=self.member(value, "dtype", str, place),
+            shape=shape,
+            extra=self.unknown(value, ["name", "dtype", "shape"], place),
+        )
+
+    def node(self, value: Any, place: str, opset: dict[str, Any]) -> Any:
+        if not isinstance(value, dict):
+            self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            return None
+        op_type = self.member(value, "op", str, place)
+        domain = self.member(value, "domain", str, place, "")
+        kinds = attributes.kinds(domain, op_type, opset)
+        decoded = {}
+        for name, item in self.member(value, "attributes", dict, place, {}).items():
+            try:
+                decoded[name] = attributes.from_json(item, kinds.get(name))
+            except FaultyError as error:
+                self.faults += [fault.under(place + pointer("attributes", name)) for fault in error.faults]
+        return self.build(
+            Node,
+            place,
+            name=self.member(value, "name", str, place),
+            op_type=op_type,
+            domain=domain,
+            inputs=self.member(value, "inputs", list, place),
+            outputs=self.member(value, "outputs", list, place),
+            attributes=decoded,
+            scope=self.member(value, "scope", str, place, ""),
+            extra=self.unknown(value, "name op domain inputs outputs attributes scope".split(), place),
+        )
+
+    def constant(self, name: str, value: Any) -> Tensor | None:
+        try:
+            return attributes.tensor_from_json(value)
+        except FaultyError as error:
+            self.faults += [fault.under(pointer("graph", "constants", name)) for fault in error.faults]
+            return None
+
+    def parameters(self, members: dict[str, Any]) -> list[Parameter | None]:
+        result: list[Parameter | None] = []
+        for name, value in members.items():
+            place = pointer("parameters", name)
+            if not isinstance(value, dict):
+                self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+                continue
+            extra = self.unknown(value, ["dtype", "shape", "mask"], place)
+            dtype = self.member(value, "dtype", str, place)
+            try:
+                shape = check_shape(self.member(value, "shape", list, place))
+                mask = self.mask(value, shape, place, extra)
+            except FaultyError as error:
+                at = place + ("/mask" if isinstance(error, DocumentError) else "/shape")
+                self.faults += [fault.under(at) for fault in error.faults]
+                continue
+            result.append(self.build(Parameter, place, name=name, dtype=dtype, shape=shape, mask=mask, extra=extra))
+        return result
+
+    def mask(
+        self, value: dict[str, Any], shape: tuple[int, ...], place: str, extra: dict[str, Any]
+    ) -> Mask | None:
+        if "mask" not in value:
+            return None
+        described = value["mask"]
+        if not isinstance(described, dict):
+            raise DocumentError("mask", [Fault("TYPE_MISMATCH", "", f"must be an object, not {described!r:.60}")])
+        known = "nnz encoding compression block_shape data indices digest".split()
+        mask_extra = self.unknown(described, known, place + "/mask")
+        if mask_extra:
+            extra["mask"] = mask_extra
+        self.mask_elements += math.prod(shape)
+        if self.mask_elements > self.limits.total_mask_elements:
+            limit = self.limits.total_mask_elements
+            message = f"the masks have more than {limit} elements together"
+            advice = f"set {variable('total_mask_elements')} to allow it"
+            raise DocumentError("mask", [Fault("LIMIT_EXCEEDED", "", f"{message}; {advice}")])
+        return encoding.decode(described, shape, self.limits)
+
+    def weights(self, document: dict[str, Any], extra: dict[str, Any]) -> WeightsReference | None:
+        if "weights" not in document:
+            return None
+        value = self.member(document, "weights", dict, "")
+        uri = self.member(value, "uri", str, "/weights")
+        if value.get("format") != "safetensors":
+            self.faults.append(Fault("UNKNOWN_ENCODING", "/weights/format", 'must be "safetensors"'))
+        layout = value.get("layout")
+        if layout not in ("values", "dense"):
+            self.faults.append(Fault("UNKNOWN_ENCODING", "/weights/layout", 'must be "values" or "dense"'))
+        digest = self.member(value, "digest", str, "/weights", "")
+        weights_extra = self.unknown(value, ["uri", "format", "layout", "digest"], "/weights")
+        if weights_extra:
+            extra["weights"] = weights_extra
+        return WeightsReference(uri=uri, layout=str(layout), digest=digest or None)
+
+
+_JSON_NAMES = {dict: "an object", list: "a list", str: "a string", int: "an integer"}

@@ -1,0 +1,332 @@
+"""How a mask is written in a document: encodings, block factoring, and the choice of the smallest.
+
+The rules are those of `docs/format.md`, section "Masks". Nothing here knows about files.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepstruct import leb128
+from deepstruct.errors import DocumentError, Fault, FaultyError
+from deepstruct.limits import Limits, variable
+from deepstruct.mask import Mask
+
+Encoding = Literal["full", "coo", "bitmap", "delta-varint"]
+ENCODINGS: tuple[str, ...] = get_args(Encoding)
+COMPRESSIONS = ("none", "deflate")
+
+_BLOCK = 1 << 20  # bytes inflated at a time
+_EXHAUSTIVE = 1 << 18  # payloads up to this size are compressed in every way; larger ones are sampled first
+_COO_LIMIT = 64  # above this many indices plain JSON never beats the packed encodings
+
+
+def encode(mask: Mask, encoding: Encoding | None = None) -> dict[str, Any]:
+    """The document's object for a mask, in the given encoding or else the one with the shortest JSON.
+
+    Ties go to the more readable encoding. The result has keys ``nnz``, ``encoding``, ``digest`` and, as the
+    encoding needs, ``block_shape``, ``compression`` and ``data`` or ``indices``.
+
+    Raises:
+        ValueError: ``full`` was asked for a mask that is not full.
+    """
+    if encoding == "full" and not mask.is_full:
+        raise ValueError("only a full mask can be encoded as 'full'")
+    head = {"nnz": mask.nnz}
+    tail = {"digest": mask.digest()}
+    if encoding == "full" or (encoding is None and mask.is_full):
+        return {**head, "encoding": "full", **tail}
+    candidates = []
+    if encoding == "coo" or (encoding is None and mask.nnz <= _COO_LIMIT):
+        candidates.append({"encoding": "coo", "indices": _coo(mask)})
+    if encoding != "coo":
+        candidates += _packed_candidates(mask, encoding)
+    smallest = min(candidates, key=lambda candidate: len(json.dumps(candidate, separators=(",", ":"))))
+    return {**head, **smallest, **tail}
+
+
+def _coo(mask: Mask) -> list[list[int]]:
+    if not mask.shape:
+        return [[]] * mask.nnz
+    coordinates = np.unravel_index(mask.indices(), mask.shape)
+    result: list[list[int]] = np.stack(coordinates, axis=1).tolist()
+    return result
+
+
+def _packed_candidates(mask: Mask, encoding: Encoding | None) -> list[dict[str, Any]]:
+    array = mask.to_array()
+    block_shape = find_block_shape(array)
+    coarse = array[tuple(slice(None, None, block) for block in block_shape)]
+    blocks = {} if math.prod(block_shape) == 1 else {"block_shape": list(block_shape)}
+    raws: dict[str, NDArray[np.uint8]] = {}
+    if encoding in (None, "bitmap"):
+        raws["bitmap"] = np.packbits(coarse.reshape(-1), bitorder="little")
+    indices = np.flatnonzero(coarse)
+    # A gap takes at least one byte, so on dense masks it cannot compete with one bit an element.
+    if encoding == "delta-varint" or (encoding is None and 3 * indices.size <= coarse.size):
+        raws["delta-varint"] = leb128.encode(np.diff(indices, prepend=-1) - 1)
+    candidates = []
+    for name, raw in raws.items():
+        candidates.append(_with_data(name, blocks, "none", raw.tobytes()))
+    estimates = {name: _entropy_bytes(raw) for name, raw in raws.items()}
+    for name, raw in raws.items():
+        promising = raw.size <= _EXHAUSTIVE or estimates[name] <= 1.05 * min(estimates.values())
+        if promising:
+            candidates.append(_with_data(name, blocks, "deflate", _deflate(raw, huffman_only=True)))
+        if raw.size <= _EXHAUSTIVE or _repeats(raw):
+            candidates.append(_with_data(name, blocks, "deflate", _deflate(raw, huffman_only=False)))
+    return candidates
+
+
+def _with_data(encoding: str, blocks: dict[str, Any], compression: str, payload: bytes) -> dict[str, Any]:
+    compressed = {} if compression == "none" else {"compression": compression}
+    data = base64.b64encode(payload).decode("ascii")
+    return {"encoding": encoding, **blocks, **compressed, "data": data}
+
+
+def _deflate(raw: NDArray[np.uint8], *, huffman_only: bool) -> bytes:
+    strategy = zlib.Z_HUFFMAN_ONLY if huffman_only else zlib.Z_DEFAULT_STRATEGY
+    compressor = zlib.compressobj(6, zlib.DEFLATED, 15, 9, strategy)
+    return compressor.compress(raw.data) + compressor.flush()
+
+
+def _entropy_bytes(raw: NDArray[np.uint8]) -> float:
+    """Order-0 entropy of the whole payload in bytes: what Huffman coding alone can reach."""
+    counts = np.bincount(raw, minlength=1)
+    counts = counts[counts > 0]
+    return float(-(counts * np.log2(counts / max(raw.size, 1))).sum() / 8)
+
+
+def _repeats(raw: NDArray[np.uint8]) -> bool:
+    """Whether looking for repetitions pays, judged on three windows of a large payload."""
+    window = _EXHAUSTIVE // 4
+    middle = (raw.size - window) // 2
+    sample = np.concatenate([raw[:window], raw[middle : middle + window], raw[-window:]])
+    return len(_deflate(sample, huffman_only=False)) < 0.98 * len(_deflate(sample, huffman_only=True))
+
+
+def find_block_shape(array: NDArray[np.bool_]) -> tuple[int, ...]:
+    """The largest blocks, aligned to the origin, inside which a bool array is constant.
+
+    Along each axis that is the greatest common divisor of the extent and of all positions where a slice
+    differs from the one before.
+    """
+    block_shape = []
+    for axis, extent in enumerate(array.shape):
+        along = np.moveaxis(array, axis, 0)
+        others = tuple(range(1, array.ndim))
+        changes = np.flatnonzero((along[1:] != along[:-1]).any(axis=others)) + 1
+        block_shape.append(int(np.gcd.reduce(changes, initial=extent)))
+    return tuple(block_shape)
+
+
+@dataclass(frozen=True)
+class _Payload:
+    """The members of a mask object, type-checked."""
+
+    shape: tuple[int, ...]
+    block_shape: tuple[int, ...]
+    nnz: int
+    encoding: str
+    compression: str
+    data: str
+    indices: list[Any]
+
+    @property
+    def grid(self) -> tuple[int, ...]:
+        return tuple(extent // block for extent, block in zip(self.shape, self.block_shape, strict=True))
+
+    @property
+    def grid_nnz(self) -> int:
+        return self.nnz // math.prod(self.block_shape)
+
+
+def decode(value: Mapping[str, Any], shape: tuple[int, ...], limits: Limits | None = None) -> Mask:
+    """The mask that a document's mask object describes for a parameter of `shape`.
+
+    Memory is bounded by the element count of `shape`, which is checked against `limits` first.
+
+    Raises:
+        DocumentError: a rule is broken; pointers of the faults are relative to the mask object.
+    """
+    limits = limits or Limits()
+    if math.prod(shape) > limits.mask_elements:
+        raise _wrong(
+            "LIMIT_EXCEEDED",
+            "",
+            f"the mask has {math.prod(shape)} elements, more than {limits.mask_elements}; "
+            f"set {variable('mask_elements')} to allow it",
+        )
+    payload = _read_members(value, shape)
+    if payload.encoding == "full":
+        mask = Mask.full(shape)
+    elif payload.encoding == "coo":
+        mask = _decode_coo(payload)
+    else:
+        mask = _decode_packed(payload)
+    if mask.nnz != payload.nnz:
+        raise _wrong(
+            "MASK_COUNT_MISMATCH", "/nnz", f"nnz says {payload.nnz}, but the data has {mask.nnz} entries"
+        )
+    if "digest" in value and value["digest"] != mask.digest():
+        raise _wrong(
+            "DIGEST_MISMATCH",
+            "/digest",
+            "the digest does not belong to this mask; the data was changed or damaged. "
+            "Restore it, or remove the digest if the change was intended",
+        )
+    return mask
+
+
+def _wrong(code: str, pointer: str, message: str) -> DocumentError:
+    return DocumentError("mask", [Fault(code, pointer, message)])
+
+
+def _read_members(value: Mapping[str, Any], shape: tuple[int, ...]) -> _Payload:
+    encoding = value.get("encoding")
+    if encoding not in ENCODINGS:
+        raise _wrong("UNKNOWN_ENCODING", "/encoding", f"{encoding!r:.40} is none of {', '.join(ENCODINGS)}")
+    compression = value.get("compression", "none")
+    if compression not in COMPRESSIONS:
+        raise _wrong(
+            "UNKNOWN_ENCODING", "/compression", f"{compression!r:.40} is none of {', '.join(COMPRESSIONS)}"
+        )
+    nnz = value.get("nnz")
+    if not isinstance(nnz, int) or isinstance(nnz, bool) or not 0 <= nnz <= math.prod(shape):
+        raise _wrong("MASK_COUNT_MISMATCH", "/nnz", f"nnz must be an integer from 0 to {math.prod(shape)}")
+    data, indices = value.get("data", ""), value.get("indices", [])
+    if not isinstance(data, str):
+        raise _wrong("TYPE_MISMATCH", "/data", "data must be a base64 string")
+    if not isinstance(indices, list):
+        raise _wrong("TYPE_MISMATCH", "/indices", "indices must be a list of coordinate lists")
+    needed = {"coo": "indices", "bitmap": "data", "delta-varint": "data"}.get(encoding)
+    if needed and needed not in value:
+        raise _wrong("MISSING_PROPERTY", f"/{needed}", f"encoding {encoding!r} needs {needed!r}")
+    return _Payload(shape, _read_block_shape(value, shape, nnz), nnz, encoding, compression, data, indices)
+
+
+def _read_block_shape(value: Mapping[str, Any], shape: tuple[int, ...], nnz: int) -> tuple[int, ...]:
+    block_shape = value.get("block_shape", [1] * len(shape))
+    valid = (
+        isinstance(block_shape, list)
+        and len(block_shape) == len(shape)
+        and all(isinstance(b, int) and not isinstance(b, bool) and b >= 1 for b in block_shape)
+        and all(extent % block == 0 for extent, block in zip(shape, block_shape, strict=True))
+    )
+    if not valid:
+        raise _wrong(
+            "MASK_BLOCK_SHAPE",
+            "/block_shape",
+            f"block_shape must have one positive divisor for each extent of {list(shape)}",
+        )
+    if nnz % math.prod(block_shape):
+        raise _wrong("MASK_COUNT_MISMATCH", "/nnz", f"nnz {nnz} is no multiple of the block size")
+    return tuple(block_shape)
+
+
+def _decode_coo(payload: _Payload) -> Mask:
+    rank = len(payload.grid)
+    for position, index in enumerate(payload.indices):
+        if not isinstance(index, list) or len(index) != rank:
+            raise _wrong("TYPE_MISMATCH", f"/indices/{position}", f"an index is a list of {rank} integers")
+        for extent, coordinate in zip(payload.grid, index, strict=True):
+            if not isinstance(coordinate, int) or isinstance(coordinate, bool):
+                raise _wrong("TYPE_MISMATCH", f"/indices/{position}", "coordinates are integers")
+            if not 0 <= coordinate < extent:
+                raise _wrong(
+                    "MASK_INDEX_OUT_OF_RANGE",
+                    f"/indices/{position}",
+                    f"{index} is outside of {list(payload.grid)}",
+                )
+    for position in range(1, len(payload.indices)):
+        if payload.indices[position - 1] >= payload.indices[position]:
+            raise _wrong(
+                "MASK_NOT_SORTED", f"/indices/{position}", "indices must be sorted and without duplicates"
+            )
+    bits = np.zeros(payload.grid, dtype=np.bool_)
+    if payload.indices:
+        bits[tuple(np.array(payload.indices, dtype=np.int64).reshape(-1, rank).T)] = True
+    return _expand(bits, payload)
+
+
+def _decode_packed(payload: _Payload) -> Mask:
+    size = math.prod(payload.grid)
+    try:
+        raw = base64.b64decode(payload.data, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise _wrong("MASK_DATA", "/data", f"data is not base64 (RFC 4648 section 4): {error}") from error
+    if payload.encoding == "bitmap":
+        packed = _collect(_blocks(raw, payload, (size + 7) // 8), (size + 7) // 8)
+        try:
+            coarse = Mask(payload.grid, packed)
+        except FaultyError as error:
+            raise DocumentError("mask", [fault.under("/data") for fault in error.faults]) from error
+        if math.prod(payload.block_shape) == 1:
+            return coarse
+        return _expand(coarse.to_array(), payload)
+    # Gaps below 128 take one byte; every further byte of a number needs a gap of at least 128.
+    longest = payload.grid_nnz + size // 127 + leb128.MAX_BYTES
+    bits = np.zeros(size, dtype=np.bool_)
+    position = -1
+    try:
+        for gaps in leb128.decode(_blocks(raw, payload, longest)):
+            if float(gaps.sum(dtype=np.float64)) + gaps.size > size - 1 - position:
+                raise _wrong("MASK_INDEX_OUT_OF_RANGE", "/data", f"a gap leads behind the {size} elements")
+            indices = np.cumsum(gaps + 1) + position
+            bits[indices] = True
+            position = int(indices[-1])
+    except ValueError as error:
+        if isinstance(error, DocumentError):
+            raise
+        raise _wrong("MASK_DATA", "/data", f"not a delta-varint sequence: {error}") from error
+    return _expand(bits.reshape(payload.grid), payload)
+
+
+def _collect(blocks: Iterator[NDArray[np.uint8]], expected: int) -> NDArray[np.uint8]:
+    packed = np.concatenate([np.empty(0, dtype=np.uint8), *blocks])
+    if packed.size != expected:
+        raise _wrong("MASK_SIZE", "/data", f"the bitmap has {packed.size} bytes, the shape takes {expected}")
+    return packed
+
+
+def _blocks(raw: bytes, payload: _Payload, longest: int) -> Iterator[NDArray[np.uint8]]:
+    """The payload's bytes in blocks, inflated where compressed; stops a payload longer than `longest`."""
+    if payload.compression == "none":
+        if len(raw) > longest:
+            raise _wrong("MASK_SIZE", "/data", f"{len(raw)} bytes, but the mask takes at most {longest}")
+        for start in range(0, len(raw), _BLOCK):
+            yield np.frombuffer(raw, dtype=np.uint8)[start : start + _BLOCK]
+        return
+    inflater, produced, pending = zlib.decompressobj(), 0, raw
+    try:
+        while not inflater.eof:
+            block = inflater.decompress(pending, _BLOCK)
+            produced += len(block)
+            if produced > longest:
+                raise _wrong("MASK_SIZE", "/data", f"inflates to more than the {longest} bytes a mask takes")
+            if not block and not inflater.unconsumed_tail and not inflater.eof:
+                raise _wrong("MASK_DATA", "/data", "the deflate stream is truncated")
+            pending = inflater.unconsumed_tail
+            yield np.frombuffer(block, dtype=np.uint8)
+    except zlib.error as error:
+        raise _wrong("MASK_DATA", "/data", f"not a zlib stream (RFC 1950): {error}") from error
+    if inflater.unused_data:
+        raise _wrong("MASK_DATA", "/data", "there are bytes behind the deflate stream")
+
+
+def _expand(coarse: NDArray[np.bool_], payload: _Payload) -> Mask:
+    array = coarse
+    for axis, block in enumerate(payload.block_shape):
+        if block > 1:
+            array = np.repeat(array, block, axis=axis)
+    return Mask.from_array(array)

@@ -1,0 +1,152 @@
+"""Every error deepstruct raises: facts as attributes, the sentence as text, one exit code per kind."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing that is wrong at one place.
+
+    Attributes:
+        code: stable upper-case name of the rule, for example ``MASK_SIZE``.
+        pointer: JSON pointer (RFC 6901) into the document; hub objects use the pointers of the document
+            they would be written to.
+        message: one sentence that says what is wrong and what to do.
+        severity: ``error`` makes the object unusable, ``warning`` does not.
+    """
+
+    code: str
+    pointer: str
+    message: str
+    severity: Severity = "error"
+
+    def under(self, prefix: str) -> Fault:
+        """The same fault seen from an enclosing object at `prefix`."""
+        return replace(self, pointer=prefix + self.pointer)
+
+    def __str__(self) -> str:
+        return f"{self.pointer or '/'}: {self.message} [{self.code}]"
+
+
+def pointer(*parts: str | int) -> str:
+    """JSON pointer made of `parts`, escaped as RFC 6901 section 3 asks."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for a name that looks like a known one, else nothing."""
+    close = difflib.get_close_matches(name, list(known)[:10_000], n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+class DeepstructError(Exception):
+    """Root of all errors of this package."""
+
+    exit_code: ClassVar[int] = 70
+
+
+class UsageError(DeepstructError):
+    """The request itself cannot be carried out as asked."""
+
+    exit_code = 2
+
+
+class FaultyError(DeepstructError, ValueError):
+    """Something is invalid; `faults` has every fault that was found, each with its place."""
+
+    exit_code = 3
+
+    def __init__(self, subject: str, faults: Iterable[Fault]) -> None:
+        self.subject = subject
+        self.faults = tuple(faults)
+        super().__init__(subject, self.faults)
+
+    def __str__(self) -> str:
+        shown = [f"  {fault}" for fault in self.faults[:20]]
+        if len(self.faults) > len(shown):
+            shown.append(f"  ... and {len(self.faults) - len(shown)} more")
+        return "\n".join([f"{self.subject}:", *shown])
+
+
+class StructureError(FaultyError):
+    """A hub object would be invalid, so it was not constructed."""
+
+
+class DocumentError(FaultyError):
+    """A document breaks a rule of `docs/format.md`."""
+
+
+class MalformedFileError(DeepstructError, ValueError):
+    """A file cannot be understood: truncated, of another kind, or inconsistent."""
+
+    exit_code = 3
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+class UnreadableFileError(MalformedFileError, OSError):
+    """The operating system does not let us read a file."""
+
+
+class UnsupportedError(DeepstructError):
+    """The input is fine, but this package cannot do that with it."""
+
+    exit_code = 4
+
+
+class LossError(DeepstructError):
+    """A conversion would lose something and was told not to; `losses` says what."""
+
+    exit_code = 5
+
+    def __init__(self, losses: Iterable[object]) -> None:
+        self.losses = tuple(losses)
+        super().__init__(self.losses)
+
+    def __str__(self) -> str:
+        lines = "\n".join(f"  {loss}" for loss in self.losses)
+        return f"the target cannot carry everything and --fail-on-loss was given:\n{lines}"
+
+
+class MissingDependencyError(DeepstructError, ImportError):
+    """A format needs a package that is not installed."""
+
+    exit_code = 6
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        self.package = package
+        self.extra = extra
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed: "
+            f"run  pip install 'deepstruct[{extra}]'"
+        )
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class WriteError(DeepstructError, OSError):
+    """An output could not be written; whatever was there before is untouched."""
+
+    exit_code = 7
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path = path
+        self.reason = reason
+        super().__init__(path, reason)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"

@@ -1,0 +1,241 @@
+"""Writing files so that nothing is ever lost or half-written: all targets of a conversion appear, or none does."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, TYPE_CHECKING, Self
+
+from deepstruct.errors import MalformedFileError, UnreadableFileError, UsageError, WriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def read_bytes(path: Path, limit: int | None = None) -> bytes:
+    """Content of a file, or of its first `limit` bytes.
+
+    Raises:
+        UnreadableFileError: the operating system does not let us.
+    """
+    with reading(path), path.open("rb") as file:
+        return file.read() if limit is None else file.read(limit)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusals while reading `path` into `UnreadableFileError`."""
+    try:
+        yield
+    except IsADirectoryError as error:
+        raise UnreadableFileError(str(path), "is a directory; name a file in it") from error
+    except FileNotFoundError as error:
+        raise UnreadableFileError(str(path), "does not exist") from error
+    except PermissionError as error:
+        raise UnreadableFileError(str(path), "no permission to read it") from error
+    except (UnreadableFileError, MalformedFileError, WriteError):
+        raise
+    except OSError as error:
+        raise UnreadableFileError(str(path), f"cannot be read: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns the operating system's refusals while writing `path` into `WriteError`."""
+    try:
+        yield
+    except (WriteError, MalformedFileError):
+        raise
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: "the disk is full",
+            errno.EDQUOT: "the disk quota is used up",
+            errno.EACCES: "no permission to write there",
+            errno.EPERM: "no permission to write there",
+            errno.EROFS: "the file system is read-only",
+            errno.EISDIR: "is a directory",
+            errno.ENOTDIR: "a part of the path is not a directory",
+            errno.ENOENT: "the folder does not exist",
+            errno.ENAMETOOLONG: "the name is too long",
+            errno.EFBIG: "the file would be larger than the system allows",
+        }
+        reason = reasons.get(error.errno or 0, f"cannot be written: {error.strerror or error}")
+        raise WriteError(str(path), f"{reason}; nothing was changed") from error
+
+
+def beside(path: Path, name: str, what: str) -> Path:
+    """The file `name` that `path` refers to, which must lie in the same folder or below.
+
+    Args:
+        path: the file that refers to another.
+        name: as it stands there, ``/`` between parts.
+        what: how the file calls the reference, for the error.
+
+    Raises:
+        MalformedFileError: the name is no plain relative name, or leads out of the folder through a link.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if any(part in ("", ".", "..") for part in parts) or ":" in name or "\0" in name:
+        raise MalformedFileError(
+            str(path),
+            f"{what} {name!r:.80} is not allowed: it must be a name relative to the file, "
+            "without '..', scheme, drive or leading slash",
+        )
+    target = path.parent / name
+    if not Path(os.path.realpath(target)).is_relative_to(os.path.realpath(path.parent)):
+        raise MalformedFileError(str(path), f"{what} {name!r:.80} leads out of the folder through a link")
+    return target
+
+
+class Targets:
+    """A set of files that are written aside and put in place together.
+
+    Use it as a context manager: leaving it normally puts all files in place, leaving it by an exception
+    (Ctrl-C included) removes what was written and leaves the old files as they were. Between two processes
+    that write the same files, the last one wins with all of them. The file that was opened first is put in place
+    last, so that it never names one that is not there yet.
+    """
+
+    def __init__(self, *, overwrite: bool = False) -> None:
+        self._overwrite = overwrite
+        self._pending: list[tuple[Path, Path]] = []  # (temporary file, target)
+        self._open: list[IO[bytes]] = []
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The files of this set, in the order they were opened."""
+        return tuple(path for _, path in self._pending)
+
+    def open(self, path: Path) -> IO[bytes]:
+        """A new binary file, readable and seekable, that becomes `path` in the end.
+
+        Raises:
+            UsageError: there is something at `path` and overwriting was not allowed, or it is no regular file.
+            WriteError: the operating system does not let us.
+        """
+        target = Path(os.path.realpath(path))
+        with writing(path):
+            self._check(path)
+            handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent)
+        self._pending.append((Path(name), path))
+        file = os.fdopen(handle, "w+b")
+        self._open.append(file)
+        return file
+
+    def _check(self, path: Path) -> None:
+        try:
+            mode = path.stat().st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISREG(mode):
+            raise UsageError(f"{path}: exists and is no regular file; choose another target")
+        if not self._overwrite:
+            raise UsageError(f"{path}: exists already; --force (in Python: overwrite=True) replaces it")
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "the existing file is write-protected", str(path))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if kind is None:
+                self._commit()
+        finally:
+            for file in self._open:
+                with contextlib.suppress(OSError):
+                    file.close()
+            for temporary, _ in self._pending:
+                with contextlib.suppress(FileNotFoundError):
+                    temporary.unlink()
+
+    def _commit(self) -> None:
+        for file, (temporary, path) in zip(self._open, self._pending, strict=True):
+            with writing(path):
+                file.flush()
+                os.fsync(file.fileno())
+                file.close()
+                temporary.chmod(_mode(path))
+        undo: list[Callable[[], None]] = []
+        folders = sorted({temporary.parent for temporary, _ in self._pending})
+        with contextlib.ExitStack() as locks:
+            for folder in folders:
+                locks.enter_context(_locked(folder))
+            try:
+                for temporary, path in reversed(self._pending):
+                    with writing(path):
+                        undo.append(self._put(temporary, path))
+            except BaseException:
+                for step in reversed(undo):
+                    step()
+                raise
+            for temporary, _ in self._pending:
+                _backup(temporary).unlink(missing_ok=True)
+
+    def _put(self, temporary: Path, path: Path) -> Callable[[], None]:
+        """Moves a finished file into place and returns what would undo it."""
+        target = Path(os.path.realpath(path))
+        backup = _backup(temporary)
+        if not self._overwrite:
+            try:
+                os.link(temporary, target)
+            except FileExistsError:
+                self._check(path)
+                raise
+            except OSError:  # a file system without hard links
+                self._check(path)
+                temporary.replace(target)
+            return target.unlink
+        try:
+            os.link(target, backup)
+        except FileNotFoundError:
+            temporary.replace(target)
+            return target.unlink
+        except OSError:  # a file system without hard links: no way back, but each file is whole
+            temporary.replace(target)
+            return lambda: None
+        temporary.replace(target)
+        return lambda: backup.replace(target) and None
+
+
+def _backup(temporary: Path) -> Path:
+    return temporary.with_suffix(".old")
+
+
+def _mode(path: Path) -> int:
+    """Permissions of the file that is replaced, or those a new file gets."""
+    try:
+        return stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        mask = os.umask(0)
+        os.umask(mask)
+        return 0o666 & ~mask
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Holds the folder's lock, where the system has such locks, while files are put in place."""
+    try:
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+    except (ImportError, OSError):  # Windows, or a folder we may write but not list
+        yield
+        return
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,176 @@
+"""The verbs for users: load, save, convert, to_module. Every way goes file -> reader -> Model -> writer -> file."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deepstruct import files, formats
+from deepstruct.errors import LossError, UsageError
+from deepstruct.files import Targets
+from deepstruct.formats import ReadOptions, WriteOptions
+from deepstruct.limits import Limits
+from deepstruct.losses import Loss
+from deepstruct.model import Model
+
+if TYPE_CHECKING:
+    import torch
+
+    PathLike = str | os.PathLike[str]
+
+
+class LossWarning(UserWarning):
+    """A file holds something that a Model cannot, and nobody asked for the list of losses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        files: path and size in bytes of each file.
+        losses: what the target could not carry.
+    """
+
+    files: tuple[tuple[Path, int], ...]
+    losses: tuple[Loss, ...]
+
+
+def load(
+    path: PathLike,
+    *,
+    format: str | None = None,  # noqa: A002 - the word users look for
+    losses: list[Loss] | None = None,
+    **options: Any,
+) -> Model:
+    """The model in a file; numbers are read only when asked for, where the format allows.
+
+    Args:
+        path: of the file.
+        format: name of the format, else told from suffix and content.
+        losses: gets what the file holds and a Model cannot; without a list, a `LossWarning` tells.
+        options: fields of `deepstruct.formats.ReadOptions`.
+
+    Raises:
+        DeepstructError: of the kind that says what is wrong.
+    """
+    place = Path(path)
+    row = formats.of_source(place, format)
+    collected: list[Loss] = [] if losses is None else losses
+    with files.reading(place):
+        model = row.load().read(place, _options(ReadOptions, row, options), collected)
+    if losses is None and collected:
+        shown = "; ".join(str(loss) for loss in collected)
+        warnings.warn(f"{place}: not carried: {shown}", LossWarning, stacklevel=2)
+    return model
+
+
+def save(
+    model: Model | torch.nn.Module,
+    path: PathLike,
+    *,
+    format: str | None = None,  # noqa: A002 - the word users look for
+    overwrite: bool = True,
+    fail_on_loss: bool = False,
+    **options: Any,
+) -> Report:
+    """Writes a model, or a torch module of a kind that converters know; all files appear, or none.
+
+    Args:
+        model: what to write.
+        path: of the file; the format's further files lie beside it.
+        format: name of the format, else told from the suffix.
+        overwrite: replace existing files.
+        fail_on_loss: write nothing if something cannot be carried.
+        options: fields of `deepstruct.formats.WriteOptions`.
+
+    Raises:
+        LossError: something cannot be carried, and `fail_on_loss` is set.
+        DeepstructError: of the kind that says what is wrong.
+    """
+    losses: list[Loss] = []
+    if not isinstance(model, Model):
+        model = formats.of_object(model).load().from_object(model, losses)
+    return _write(model, Path(path), format, losses, overwrite, fail_on_loss, options)
+
+
+def convert(
+    source: PathLike,
+    target: PathLike,
+    *,
+    source_format: str | None = None,
+    target_format: str | None = None,
+    overwrite: bool = True,
+    fail_on_loss: bool = False,
+    **options: Any,
+) -> Report:
+    """Reads one file and writes another; all target files appear, or none.
+
+    Args:
+        source: file to read.
+        target: file to write.
+        source_format: name of the source's format, else told from suffix and content.
+        target_format: name of the target's format, else told from the suffix.
+        overwrite: replace existing files.
+        fail_on_loss: write nothing if something cannot be carried.
+        options: fields of `deepstruct.formats.ReadOptions` and `deepstruct.formats.WriteOptions`.
+
+    Raises:
+        LossError: something cannot be carried, and `fail_on_loss` is set.
+        DeepstructError: of the kind that says what is wrong.
+    """
+    formats.of_target(Path(target), target_format)
+    losses: list[Loss] = []
+    reading = {key: value for key, value in options.items() if key in ReadOptions.__dataclass_fields__}
+    writing = {key: value for key, value in options.items() if key not in reading or key == "weights"}
+    model = load(source, format=source_format, losses=losses, **reading)
+    return _write(model, Path(target), target_format, losses, overwrite, fail_on_loss, writing)
+
+
+def to_module(model: Model) -> torch.nn.Module:
+    """A torch module that computes what the model describes, masks and weights in place.
+
+    A structure without weights gives a freshly initialised module. Models of a family of `deepstruct.sparse`
+    give an object of that class, all others a `deepstruct.sparse.StructureModule`.
+
+    Raises:
+        UnsupportedError: the structure has an operator that is not mapped to torch; it is named.
+    """
+    converter: Any = formats.by_name("torch").load()
+    module: torch.nn.Module = converter.to_module(model)
+    return module
+
+
+def _options(kind: type[Any], row: formats.Format, options: dict[str, Any]) -> Any:
+    for name, value in options.items():
+        if name not in kind.__dataclass_fields__:
+            raise UsageError(f"{name!r} is no option of {kind.__name__}")
+        default = name in ("weights", "limits", "progress") or value == getattr(kind(), name)
+        if not default and name not in row.options:
+            spelled = "--" + name.replace("_", "-")
+            raise UsageError(f"{spelled} means nothing for the format {row.name!r}")
+    if kind is ReadOptions:
+        options = {"limits": Limits.from_environment(), **options}
+    return kind(**options)
+
+
+def _write(
+    model: Model,
+    path: Path,
+    format_name: str | None,
+    losses: list[Loss],
+    overwrite: bool,
+    fail_on_loss: bool,
+    options: dict[str, Any],
+) -> Report:
+    row = formats.of_target(path, format_name)
+    chosen = _options(WriteOptions, row, options)
+    converter = row.load()
+    with Targets(overwrite=overwrite) as targets:
+        losses += converter.write(model, path, targets, chosen)
+        if fail_on_loss and losses:
+            raise LossError(losses)
+    return Report(tuple((place, place.stat().st_size) for place in targets.paths), tuple(losses))

@@ -1,0 +1,132 @@
+"""The JSON profile of documents: what may be parsed (`docs/format.md`, "JSON profile") and how it is laid out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from deepstruct.errors import DocumentError, Fault, pointer
+from deepstruct.limits import Limits, variable
+
+LARGEST_INTEGER = 2**53 - 1
+
+
+class _Refused(ValueError):
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def parse(content: bytes, limits: Limits | None = None) -> Any:
+    """The JSON value of a file's content.
+
+    Raises:
+        DocumentError: it is no JSON of the profile, or larger or deeper than `limits` allow.
+    """
+    limits = limits or Limits()
+    if len(content) > limits.document_bytes:
+        raise _fault("LIMIT_EXCEEDED", _beyond(f"{len(content)} bytes", limits, "document_bytes"))
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        message = f"not UTF-8 text (byte {content[error.start]:#04x} at offset {error.start}); is it a document?"
+        raise _fault("INVALID_JSON", message) from error
+    # Each JSON value but the first follows one of these; strings may only push the count up.
+    count = text.count(",") + text.count("[") + text.count("{") + text.count(":")
+    if count > limits.values:
+        raise _fault("LIMIT_EXCEEDED", _beyond(f"about {count} values", limits, "values"))
+    try:
+        value = json.loads(
+            text,
+            object_pairs_hook=_object,
+            parse_constant=_constant,
+            parse_float=_float,
+            parse_int=_int,
+        )
+    except json.JSONDecodeError as error:
+        at = f"line {error.lineno} column {error.colno}"
+        end = "; the file ends there: is it truncated?" if error.pos >= len(text.rstrip()) else ""
+        raise _fault("INVALID_JSON", f"not JSON: {error.msg} at {at}{end}") from error
+    except RecursionError as error:
+        raise _fault("LIMIT_EXCEEDED", _beyond("deeper nesting", limits, "depth")) from error
+    except _Refused as error:
+        raise _fault(error.code, error.message) from error
+    if _depth(value) > limits.depth:
+        raise _fault("LIMIT_EXCEEDED", _beyond(f"{_depth(value)} levels of nesting", limits, "depth"))
+    return value
+
+
+def _fault(code: str, message: str) -> DocumentError:
+    return DocumentError("document", [Fault(code, "", message)])
+
+
+def _beyond(claim: str, limits: Limits, name: str) -> str:
+    return f"{claim}, more than the {getattr(limits, name)} allowed; set {variable(name)} to allow it"
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # set.add gives None
+        raise _Refused("DUPLICATE_KEY", f"the key {twice!r:.80} occurs twice in one object")
+    return result
+
+
+def _constant(text: str) -> float:
+    raise _Refused("NON_FINITE_NUMBER", f"{text} is not JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise _Refused("NON_FINITE_NUMBER", f"{text:.40} is beyond the largest float64")
+    return value
+
+
+def _int(text: str) -> int:
+    if len(text) > 17 or abs(int(text)) > LARGEST_INTEGER:
+        raise _Refused("INVALID_VALUE", f"the integer {text:.40} is beyond 2^53 - 1")
+    return int(text)
+
+
+def _depth(value: Any) -> int:
+    deepest, stack = 0, [(value, 1)]
+    while stack:
+        current, depth = stack.pop()
+        if isinstance(current, (dict, list)):
+            deepest = max(deepest, depth)
+            items = current.values() if isinstance(current, dict) else current
+            stack.extend((item, depth + 1) for item in items if isinstance(item, (dict, list)))
+    return deepest
+
+
+# Objects and arrays whose members stand on lines of their own; everything else is written on one line.
+_SPREAD = {"", "/graph", "/graph/inputs", "/graph/outputs", "/graph/nodes", "/graph/constants", "/parameters"}
+
+
+def layout(document: dict[str, Any]) -> Iterator[str]:
+    """A document as text in pieces: one node, value and parameter a line, so that a change is a line.
+
+    The text is a function of the document alone and ends with a newline.
+    """
+    yield from _pieces(document, "", "")
+    yield "\n"
+
+
+def _pieces(value: Any, place: str, indent: str) -> Iterator[str]:
+    if place not in _SPREAD or not isinstance(value, (dict, list)) or not value:
+        yield json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return
+    inner = indent + "  "
+    opening, closing = ("{", "}") if isinstance(value, dict) else ("[", "]")
+    members = value.items() if isinstance(value, dict) else enumerate(value)
+    separator = opening + "\n"
+    for key, item in members:
+        label = json.dumps(key, ensure_ascii=False) + ": " if isinstance(value, dict) else ""
+        yield separator + inner + label
+        yield from _pieces(item, place + pointer(key), inner)
+        separator = ",\n"
+    yield "\n" + indent + closing

@@ -1,0 +1,188 @@
+"""Mask: which entries of a parameter exist, one bit each. How masks are stored is in `encoding`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepstruct.errors import Fault, StructureError
+
+
+class Mask:
+    """An immutable boolean array; True means that the connection exists.
+
+    A mask says nothing about numbers: a connection that exists may have weight 0. It has the orientation of
+    its parameter, which for torch's and Gemm-transB weights is (target, source).
+
+    In memory it is one bit an element: row-major, least significant bit first, unused bits of the last byte 0.
+    Two masks are equal if shape and bits are.
+    """
+
+    __slots__ = ("__dict__", "_packed", "_shape")
+
+    def __init__(self, shape: Sequence[int], packed: NDArray[np.uint8]) -> None:
+        """Take over packed bits; `from_array` and `from_indices` are the usual ways in.
+
+        Args:
+            shape: of the parameter.
+            packed: uint8 ``[ceil(size / 8)]``, row-major bits, least significant first, padding bits 0.
+
+        Raises:
+            StructureError: the shape is invalid, the length is wrong, or a padding bit is set.
+        """
+        self._shape = check_shape(shape)
+        size = math.prod(self._shape)
+        if packed.dtype != np.uint8 or packed.shape != ((size + 7) // 8,):
+            raise StructureError(
+                "mask",
+                [
+                    Fault(
+                        "MASK_SIZE",
+                        "",
+                        f"shape {list(self._shape)} takes {(size + 7) // 8} bytes of bits, not {packed.size}",
+                    )
+                ],
+            )
+        if size % 8 and packed[-1] >> (size % 8):
+            raise StructureError(
+                "mask", [Fault("MASK_PADDING_NONZERO", "", "bits behind the last element must be 0")]
+            )
+        self._packed: NDArray[np.uint8] = packed.copy()
+        self._packed.flags.writeable = False
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.bool_]) -> Mask:
+        """The mask of a bool array of the parameter's shape.
+
+        Raises:
+            StructureError: the dtype is not bool.
+        """
+        array = np.asarray(array)
+        if array.dtype != np.bool_:
+            raise StructureError(
+                "mask",
+                [Fault("TYPE_MISMATCH", "", f"a mask is made of a bool array, not of {array.dtype}")],
+            )
+        return cls(array.shape, np.packbits(array.reshape(-1), bitorder="little"))
+
+    @classmethod
+    def from_indices(cls, shape: Sequence[int], indices: NDArray[np.integer[Any]]) -> Mask:
+        """The mask with exactly the given entries.
+
+        Args:
+            shape: of the parameter.
+            indices: int ``[nnz]``, row-major flat indices in any order, without duplicates.
+
+        Raises:
+            StructureError: an index is out of range or occurs twice.
+        """
+        shape = check_shape(shape)
+        size = math.prod(shape)
+        if indices.size and (int(indices.min()) < 0 or int(indices.max()) >= size):
+            wrong = int(indices[(indices < 0) | (indices >= size)][0])
+            raise StructureError(
+                "mask",
+                [Fault("MASK_INDEX_OUT_OF_RANGE", "", f"index {wrong} is outside 0..{size - 1}")],
+            )
+        bits = np.zeros(size, dtype=np.bool_)
+        bits[indices] = True
+        mask = cls(shape, np.packbits(bits, bitorder="little"))
+        if mask.nnz != indices.size:
+            raise StructureError("mask", [Fault("MASK_NOT_SORTED", "", "an index occurs twice")])
+        return mask
+
+    @classmethod
+    def full(cls, shape: Sequence[int]) -> Mask:
+        """The mask in which every entry exists."""
+        shape = check_shape(shape)
+        size = math.prod(shape)
+        packed = np.full((size + 7) // 8, 0xFF, dtype=np.uint8)
+        if size % 8:
+            packed[-1] = (1 << (size % 8)) - 1
+        return cls(shape, packed)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the parameter."""
+        return self._shape
+
+    @property
+    def packed(self) -> NDArray[np.uint8]:
+        """uint8 ``[ceil(size / 8)]``, read-only: the bits in canonical form."""
+        return self._packed
+
+    @property
+    def size(self) -> int:
+        """Number of entries, existing or not."""
+        return math.prod(self._shape)
+
+    @cached_property
+    def nnz(self) -> int:
+        """Number of entries that exist."""
+        return int(np.bitwise_count(self._packed).sum(dtype=np.int64))
+
+    @property
+    def density(self) -> float:
+        """``nnz / size`` in [0, 1]; 1.0 for a mask without entries, in which nothing is missing."""
+        return self.nnz / self.size if self.size else 1.0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every entry exists."""
+        return self.nnz == self.size
+
+    def flat(self) -> NDArray[np.bool_]:
+        """Bool ``[size]``, row-major: a fresh array."""
+        return np.unpackbits(self._packed, count=self.size, bitorder="little").view(np.bool_)
+
+    def to_array(self) -> NDArray[np.bool_]:
+        """Bool array of the parameter's shape: a fresh array."""
+        return self.flat().reshape(self._shape)
+
+    def indices(self) -> NDArray[np.int64]:
+        """int64 ``[nnz]``: row-major flat indices of the entries that exist, ascending."""
+        return np.flatnonzero(self.flat()).astype(np.int64, copy=False)
+
+    def digest(self) -> str:
+        """SHA-256 of shape and bits as `docs/format.md` defines it, independent of any encoding."""
+        head = json.dumps(list(self._shape), separators=(",", ":")).encode()
+        digest = hashlib.sha256(b"deepstruct.mask.v1\0" + head + b"\0")
+        digest.update(self._packed.data)
+        return f"sha256:{digest.hexdigest()}"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mask):
+            return NotImplemented
+        return self._shape == other._shape and np.array_equal(self._packed, other._packed)
+
+    def __hash__(self) -> int:
+        return hash((self._shape, self._packed.tobytes()))
+
+    def __repr__(self) -> str:
+        return f"Mask(shape={self._shape}, nnz={self.nnz}, density={self.density:.4g})"
+
+
+def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """`shape` as a tuple of non-negative ints.
+
+    Raises:
+        StructureError: it is anything else, or its element count does not fit into 63 bits.
+    """
+    dims = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, (str, bytes)) else None
+    if dims is None or not all(isinstance(d, int) and not isinstance(d, bool) and d >= 0 for d in dims):
+        raise StructureError(
+            "shape",
+            [Fault("TYPE_MISMATCH", "", f"a shape is a list of non-negative integers, not {shape!r:.80}")],
+        )
+    if math.prod(dims) >= 2**63:
+        raise StructureError(
+            "shape", [Fault("LIMIT_EXCEEDED", "", f"{list(dims)} has more than 2^63 elements")]
+        )
+    return dims

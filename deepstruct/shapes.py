@@ -1,0 +1,157 @@
+"""Shape checks of feed-forward operators, for where the onnx package and its shape inference are not installed.
+
+Only operators whose shape rule is a line or two are covered; the shapes behind any other operator are unknown
+here, never guessed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from deepstruct.errors import Fault, pointer
+
+if TYPE_CHECKING:
+    from deepstruct.structure import Dimension, Node, Structure
+
+    Shape = tuple[Dimension, ...] | None
+    Rule = Callable[[Node, list[Shape]], Shape]
+
+_SAME_AS_FIRST = (
+    "Abs Celu Clip Dropout Elu Erf Exp Gelu HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Log "
+    "LogSoftmax Mish Neg Relu Selu Sigmoid Sign Softmax Softplus Softsign Sqrt Swish Tanh ThresholdedRelu"
+).split()
+_BROADCASTING = "Add Div Max Mean Min Mod Mul Pow PRelu Sub Sum".split()
+
+
+class _Mismatch(Exception):
+    """The shapes of a node's inputs do not fit together."""
+
+    def __init__(self, number: int, message: str) -> None:
+        super().__init__(message)
+        self.number = number
+        self.message = message
+
+
+def faults(structure: Structure) -> Iterable[Fault]:
+    """Every place where shapes contradict each other, with the document's pointers."""
+    known: dict[str, Shape] = {value.name: value.shape for value in structure.inputs}
+    known |= {parameter.name: parameter.shape for parameter in structure.parameters}
+    known |= {name: constant.shape for name, constant in structure.constants.items()}
+    for position, node in enumerate(structure.nodes):
+        rule = _RULES.get(node.op_type) if node.domain == "" else None
+        if rule is None:
+            continue
+        try:
+            known[node.outputs[0]] = rule(node, [known.get(name) for name in node.inputs])
+        except _Mismatch as error:
+            place = pointer("graph", "nodes", position, "inputs", error.number)
+            yield Fault("SHAPE_MISMATCH", place, f"{node.op_type} {node.name!r}: {error.message}")
+    for position, value in enumerate(structure.outputs):
+        inferred = known.get(value.name)
+        if inferred is None or value.shape is None:
+            continue
+        pairs = zip(inferred, value.shape, strict=False)
+        if len(inferred) != len(value.shape) or any(_differ(a, b) for a, b in pairs):
+            place = pointer("graph", "outputs", position, "shape")
+            message = f"the nodes give {_text(inferred)}, declared is {_text(value.shape)}"
+            yield Fault("SHAPE_MISMATCH", place, message)
+
+
+def _text(shape: Shape) -> str:
+    return "[" + ", ".join("?" if dim is None else str(dim) for dim in shape or ()) + "]"
+
+
+def _differ(a: Dimension, b: Dimension) -> bool:
+    return isinstance(a, int) and isinstance(b, int) and a != b
+
+
+def _first(_node: Node, inputs: list[Shape]) -> Shape:
+    return inputs[0]
+
+
+def _broadcast(_node: Node, inputs: list[Shape]) -> Shape:
+    result: tuple[Dimension, ...] = ()
+    for number, shape in enumerate(inputs):
+        if shape is None:
+            return None
+        result = _broadcast_two(result, shape, number)
+    return result
+
+
+def _broadcast_two(a: tuple[Dimension, ...], b: tuple[Dimension, ...], number: int) -> tuple[Dimension, ...]:
+    rank = max(len(a), len(b))
+    left, right = (1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b
+    result: list[Dimension] = []
+    for x, y in zip(left, right, strict=True):
+        if _differ(x, y) and 1 not in (x, y):
+            raise _Mismatch(number, f"{_text(b)} does not broadcast with {_text(a)}")
+        if x == 1 or x == y:
+            result.append(y)
+        elif y == 1:
+            result.append(x)
+        else:
+            result.append(next((dim for dim in (x, y) if isinstance(dim, int)), None))
+    return tuple(result)
+
+
+def _gemm(node: Node, inputs: list[Shape]) -> Shape:
+    a, b = inputs[0], inputs[1]
+    for number, shape in enumerate((a, b)):
+        if shape is not None and len(shape) != 2:
+            raise _Mismatch(number, f"needs a matrix, not {_text(shape)}")
+    rows, inner = (None, None) if a is None else a[::-1] if node.attributes.get("transA") else a
+    inner_b, columns = (None, None) if b is None else b[::-1] if node.attributes.get("transB") else b
+    if _differ(inner, inner_b):
+        raise _Mismatch(1, f"multiplies {inner} columns with {inner_b} rows")
+    if len(inputs) > 2 and inputs[2] is not None:
+        result = _broadcast_two((rows, columns), inputs[2], 2)
+        grown = len(result) > 2 or any(_differ(x, y) for x, y in zip(result, (rows, columns), strict=True))
+        if grown:
+            raise _Mismatch(2, f"the bias {_text(inputs[2])} does not broadcast to {_text((rows, columns))}")
+    return rows, columns
+
+
+def _matmul(_node: Node, inputs: list[Shape]) -> Shape:
+    a, b = inputs[0], inputs[1]
+    if a is None or b is None:
+        return None
+    for number, shape in enumerate((a, b)):
+        if not shape:
+            raise _Mismatch(number, "needs at least one dimension")
+    inner_b = b[-2] if len(b) > 1 else b[0]
+    if _differ(a[-1], inner_b):
+        raise _Mismatch(1, f"multiplies {a[-1]} columns with {inner_b} rows")
+    batch = _broadcast_two(a[:-2], b[:-2], 1)
+    return batch + (a[-2:-1] if len(a) > 1 else ()) + (b[-1:] if len(b) > 1 else ())
+
+
+def _flatten(node: Node, inputs: list[Shape]) -> Shape:
+    shape = inputs[0]
+    if shape is None:
+        return (None, None)
+    axis = node.attributes.get("axis", 1)
+    if not isinstance(axis, int) or not -len(shape) <= axis <= len(shape):
+        raise _Mismatch(0, f"axis {axis} is outside of {_text(shape)}")
+    axis = axis + len(shape) if axis < 0 else axis
+    return _product(shape[:axis]), _product(shape[axis:])
+
+
+def _product(dims: tuple[Dimension, ...]) -> Dimension:
+    if len(dims) == 1:
+        return dims[0]
+    product = 1
+    for dim in dims:
+        if not isinstance(dim, int):
+            return None
+        product *= dim
+    return product
+
+
+_RULES: dict[str, Rule] = {
+    **dict.fromkeys(_SAME_AS_FIRST, _first),
+    **dict.fromkeys(_BROADCASTING, _broadcast),
+    "Flatten": _flatten,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+}

@@ -1,0 +1,143 @@
+"""The safetensors file that holds a document's weights: written tensor by tensor, read as memory maps.
+
+The file format is https://github.com/huggingface/safetensors; the rules for its use are in `docs/format.md`,
+section "Weights".
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+
+from deepstruct import dtypes, files
+from deepstruct.errors import MalformedFileError, UnsupportedError
+from deepstruct.model import Model, Weights, combine_digests, tensor_digest
+from deepstruct.structure import Parameter, Structure
+
+Progress = Callable[[Iterable[Parameter]], Iterable[Parameter]]
+
+
+def write(file: IO[bytes], model: Model, layout: str, progress: Progress = iter) -> str:
+    """Writes a model's weights and returns their digest; one tensor is in memory at a time.
+
+    The safetensors package can only write what is in memory as a whole, so the few lines of its format are here.
+    Largest element type first keeps every tensor aligned, as that package does.
+
+    Args:
+        file: to write to, binary.
+        model: with weights.
+        layout: ``values``: one-dimensional tensors of the entries that exist; ``dense``: whole tensors.
+        progress: wraps the parameters that are walked through.
+
+    Raises:
+        UnsupportedError: safetensors has no name for a parameter's dtype.
+    """
+    if model.weights is None:
+        raise ValueError("the model has no weights")
+    names = {parameter.name: _safetensors_name(parameter) for parameter in model.structure.parameters}
+    itemsize = {name: dtypes.to_numpy(model.structure.parameter(name).dtype).itemsize for name in names}
+    parameters = sorted(model.structure.parameters, key=lambda p: (-itemsize[p.name], p.name))
+    header, offset = {}, 0
+    for parameter in parameters:
+        shape = _stored_shape(parameter, layout)
+        end = offset + int(np.prod(shape, dtype=np.int64)) * itemsize[parameter.name]
+        header[parameter.name] = {"dtype": names[parameter.name], "shape": shape, "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(struct.pack("<Q", len(text)) + text)
+    digests = {}
+    for parameter in progress(parameters):
+        kept = np.ascontiguousarray(model.weights.kept(parameter.name))
+        digests[parameter.name] = tensor_digest(parameter, kept)
+        stored = kept if layout == "values" else np.ascontiguousarray(model.weights[parameter.name])
+        file.write(stored.reshape(-1).view(np.uint8).data)
+    return combine_digests(digests)
+
+
+def _safetensors_name(parameter: Parameter) -> str:
+    name = dtypes.SAFETENSORS_NAMES[parameter.dtype]
+    if name is None:
+        raise UnsupportedError(
+            f"parameter {parameter.name!r}: safetensors has no dtype {parameter.dtype}; write with --no-weights"
+        )
+    return name
+
+
+def _stored_shape(parameter: Parameter, layout: str) -> list[int]:
+    return [parameter.nnz] if layout == "values" else list(parameter.shape)
+
+
+def read(path: Path, structure: Structure, layout: str, digest: str | None) -> Weights:
+    """The weights in a safetensors file, memory-mapped.
+
+    Raises:
+        MalformedFileError: the file is no safetensors file, does not hold exactly the tensors of `structure`, or
+            does not have the given digest.
+        UnreadableFileError: the operating system does not let us read it.
+    """
+    header, start = _read_header(path)
+    faults = []
+    for name in sorted(header.keys() - {p.name for p in structure.parameters}):
+        faults.append(f"has a tensor {name!r} that the document lacks")
+    for parameter in structure.parameters:
+        stored = header.get(parameter.name)
+        expected = {"dtype": dtypes.SAFETENSORS_NAMES[parameter.dtype], "shape": _stored_shape(parameter, layout)}
+        if stored is None:
+            faults.append(f"lacks the tensor {parameter.name!r}")
+        elif {key: stored[key] for key in expected} != expected:
+            faults.append(
+                f"tensor {parameter.name!r} has {stored['dtype']} {stored['shape']}, "
+                f"the document asks for {expected['dtype']} {expected['shape']} ({layout} layout)"
+            )
+    if faults:
+        shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
+        raise MalformedFileError(str(path), f"these are not the weights of the document: {shown}")
+    with files.reading(path):
+        content = np.memmap(path, dtype=np.uint8, mode="r") if header else np.empty(0, np.uint8)
+
+    def load(parameter: Parameter) -> NDArray[Any]:
+        begin, end = header[parameter.name]["data_offsets"]
+        array = content[start + begin : start + end].view(dtypes.to_numpy(parameter.dtype))
+        return np.asarray(array).reshape(_stored_shape(parameter, layout))
+
+    weights = Weights(structure, load)
+    if layout == "dense":
+        _check_zeros(path, structure, load)
+    if digest is not None and weights.digest() != digest:
+        raise MalformedFileError(
+            str(path), "these are not the weights of the document: their digest differs; restore the file"
+        )
+    return weights
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int]:
+    """Tensor name -> dtype, shape, data_offsets; and where the data begins. The package checks all its rules."""
+    with files.reading(path):
+        try:
+            with safetensors.safe_open(path, framework="np"):
+                pass
+        except safetensors.SafetensorError as error:
+            raise MalformedFileError(str(path), f"no valid safetensors file: {error}") from error
+        with path.open("rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            header: dict[str, Any] = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return header, 8 + length
+
+
+def _check_zeros(path: Path, structure: Structure, load: Callable[[Parameter], NDArray[Any]]) -> None:
+    for parameter in structure.parameters:
+        if parameter.mask is not None:
+            masked = load(parameter).reshape(-1)[~parameter.mask.flat()]
+            if masked.view(np.uint8).any():
+                raise MalformedFileError(
+                    str(path), f"tensor {parameter.name!r} has numbers other than 0 where the mask has no connection"
+                )

@@ -1,0 +1,234 @@
+"""Torch modules with masks: `MaskedLinearLayer` and networks made of it.
+
+Names, constructor arguments, ``state_dict`` keys and outputs are those of the earlier deepstruct library;
+`docs/migrating.md` lists what was a fault there and is different here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor, nn
+
+__all__ = [
+    "MaskableModule",
+    "MaskedDeepFFN",
+    "MaskedLinearLayer",
+    "maskable_layers",
+    "maskable_layers_with_name",
+]
+
+
+class MaskableModule(nn.Module):
+    """A module whose weights can be masked, by itself or in its layers."""
+
+    def apply_mask(self) -> None:
+        """Sets every masked weight to 0, in all layers."""
+        for layer in maskable_layers(self):
+            layer.apply_mask()
+
+    def recompute_mask(self, theta: float = 0.0001) -> None:
+        """Makes new masks from the weights alone: a connection exists where ``|w| >= theta``."""
+        for layer in maskable_layers(self):
+            layer.recompute_mask(theta)
+
+    def reset_parameters(self, keep_mask: bool = False) -> None:
+        """Initialises all layers anew.
+
+        Args:
+            keep_mask: leave the masks alone instead of filling them.
+        """
+        for module in self.modules():
+            if isinstance(module, MaskedLinearLayer):
+                module.reset_parameters(keep_mask=keep_mask)
+            elif module is not self and hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+
+
+class MaskedLinearLayer(nn.Linear, MaskableModule):
+    """``y = x (W * M)^T + b``: a linear layer in which the mask M, (out, in), switches connections off.
+
+    The bias is never masked. A masked weight has no effect whatever its value, NaN and infinity included, and
+    gets no gradient.
+    """
+
+    _mask: Tensor
+
+    def __init__(
+        self,
+        in_feature: int,
+        out_features: int,
+        bias: bool = True,
+        keep_layer_input: bool = False,
+        mask_as_params: bool = False,
+    ) -> None:
+        """A layer with a full mask.
+
+        Args:
+            in_feature: number of input features.
+            out_features: number of output features.
+            bias: add a bias to each output.
+            keep_layer_input: keep the latest input in `layer_input`.
+            mask_as_params: make the mask a trainable parameter of scores, (out, in, 2): a connection exists where
+                the second score is the larger one.
+        """
+        self._masks_as_params = bool(mask_as_params)
+        self._saliency: Tensor | None = None
+        super().__init__(in_feature, out_features, bias)
+        if mask_as_params:
+            self._mask = nn.Parameter(_scores(torch.ones(out_features, in_feature)))
+        else:
+            self.register_buffer("_mask", torch.ones((out_features, in_feature), dtype=torch.bool))
+        self.keep_layer_input = keep_layer_input
+        self.layer_input: Tensor | None = None
+
+    @property
+    def mask(self) -> Tensor:
+        """(out, in), True or 1 where a connection exists: bool, or int64 for `mask_as_params`."""
+        return self._mask.argmax(dim=2) if self._masks_as_params else self._mask
+
+    @mask.setter
+    def mask(self, mask: Tensor) -> None:
+        value = torch.as_tensor(mask).detach()
+        if value.shape != self.weight.shape:
+            raise ValueError(f"the mask has shape {tuple(value.shape)}, the weight {tuple(self.weight.shape)}")
+        if not bool(((value == 0) | (value == 1)).all()):
+            raise ValueError("a mask holds only 0 and 1, or False and True")
+        with torch.no_grad():
+            self._mask.copy_(_scores(value) if self._masks_as_params else value != 0)
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return self.mask[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        mask = self.mask.clone()
+        mask[key] = torch.as_tensor(value, dtype=mask.dtype, device=mask.device)
+        self.mask = mask
+
+    @property
+    def saliency(self) -> Tensor:
+        """(out, in): how much each weight matters; its magnitude unless something else was set."""
+        return self.weight.detach().abs() if self._saliency is None else self._saliency
+
+    @saliency.setter
+    def saliency(self, saliency: Tensor) -> None:
+        if saliency.shape != self.weight.shape:
+            raise ValueError(
+                f"the saliency has shape {tuple(saliency.shape)}, the weight {tuple(self.weight.shape)}"
+            )
+        self._saliency = saliency
+
+    def get_weight_count(self) -> Tensor:
+        """Number of connections that exist, as a 0-d tensor."""
+        return self.mask.sum()
+
+    def apply_mask(self) -> None:
+        """Sets every masked weight to 0."""
+        with torch.no_grad():
+            self.weight.copy_(torch.where(self.mask.bool(), self.weight, 0))
+
+    def recompute_mask(self, theta: float = 0.001) -> None:
+        """Makes a new mask from the weights alone: a connection exists where ``|w| >= theta``.
+
+        The old mask is not looked at, so masked weights that still have a value come back; call `apply_mask`
+        first to keep them off.
+        """
+        self.mask = self.weight.detach().abs() >= theta
+
+    def reset_parameters(self, keep_mask: bool = False) -> None:
+        """Initialises the weights anew as `torch.nn.Linear` does.
+
+        Args:
+            keep_mask: leave the mask alone instead of filling it.
+        """
+        nn.Linear.reset_parameters(self)
+        if "_mask" in self.__dict__.get("_buffers", {}) or "_mask" in self.__dict__.get("_parameters", {}):
+            if not keep_mask:
+                self.mask = torch.ones(self.weight.shape, dtype=torch.bool)
+
+    def masked_weight(self) -> Tensor:
+        """(out, in): the weight with 0 wherever no connection exists."""
+        if not self._masks_as_params:
+            return torch.where(self._mask, self.weight, 0)
+        # The mask is a step function of the scores; its gradient is taken from the softmax instead
+        # (straight-through estimator, Bengio et al. 2013, arXiv:1308.3432).
+        soft = self._mask.softmax(dim=2)[..., 1]
+        return self.weight * (self.mask.to(soft.dtype) + (soft - soft.detach()))
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Maps (..., in) to (..., out), in the dtype of the weights."""
+        features = input.to(self.weight.dtype)
+        if self.keep_layer_input:
+            self.layer_input = features.detach()
+        return F.linear(features, self.masked_weight(), self.bias)
+
+
+def _scores(mask: Tensor) -> Tensor:
+    """(..., 2) scores whose larger one says whether the mask has the connection."""
+    on = mask.to(torch.float32)
+    return torch.stack([0.9 - 0.8 * on, 0.1 + 0.8 * on], dim=-1)
+
+
+class MaskedDeepFFN(MaskableModule):
+    """A feed-forward network of masked linear layers with ReLU between them.
+
+    ``h1 = R(L(x)); hk = R(N(L(hk-1))) for k > 1; y = L(hK)`` with R = ReLU, L = `MaskedLinearLayer` and N the
+    optional layer norm.
+    """
+
+    def __init__(
+        self,
+        size_input: int | Sequence[int],
+        size_output: int,
+        hidden_layers: Sequence[int],
+        use_layer_norm: bool = False,
+    ) -> None:
+        """A network with full masks.
+
+        Args:
+            size_input: number of input features; several extents are multiplied, as inputs are flattened.
+            size_output: number of output features.
+            hidden_layers: sizes of the hidden layers, at least one.
+            use_layer_norm: normalise before the activation of every hidden layer but the first.
+        """
+        super().__init__()
+        features = size_input if isinstance(size_input, int) else math.prod(int(size) for size in size_input)
+        sizes = [int(size) for size in hidden_layers]
+        if not sizes:
+            raise ValueError("hidden_layers must name at least one layer size")
+        if min(features, size_output, *sizes) < 1:
+            raise ValueError(f"layer sizes must be positive, not {[features, *sizes, size_output]}")
+        self._activation = nn.ReLU()
+        self._layer_first = MaskedLinearLayer(features, sizes[0])
+        self._layers_hidden = nn.ModuleList()
+        for source, target in zip(sizes, sizes[1:], strict=False):
+            self._layers_hidden.append(MaskedLinearLayer(source, target))
+            if use_layer_norm:
+                self._layers_hidden.append(nn.LayerNorm(target))
+            self._layers_hidden.append(self._activation)
+        self._layer_out = MaskedLinearLayer(sizes[-1], size_output)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+        """Maps (batch, ...) to (batch, size_output); everything behind the batch is flattened."""
+        out: Tensor = self._activation(self._layer_first(input.flatten(start_dim=1)))
+        for layer in self._layers_hidden:
+            out = layer(out)
+        result: Tensor = self._layer_out(out)
+        return result
+
+
+def maskable_layers(model: nn.Module) -> Iterator[MaskedLinearLayer]:
+    """Every `MaskedLinearLayer` inside a module, at any depth, in the order of ``named_modules``."""
+    for _, layer in maskable_layers_with_name(model):
+        yield layer
+
+
+def maskable_layers_with_name(model: nn.Module) -> Iterator[tuple[str, MaskedLinearLayer]]:
+    """Path inside the module and layer, for every `MaskedLinearLayer` inside it."""
+    for name, module in model.named_modules():
+        if module is not model and isinstance(module, MaskedLinearLayer):
+            yield name, module

@@ -1,0 +1,103 @@
+"""Tensor: a small constant that is part of the structure, such as a shape, an axis or an index list."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepstruct import dtypes
+from deepstruct.errors import Fault, StructureError
+from deepstruct.frozen import strict_key
+from deepstruct.mask import check_shape
+
+MAX_ELEMENTS = 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensor:
+    """An immutable constant of at most `MAX_ELEMENTS` elements.
+
+    Attributes:
+        dtype: one of `deepstruct.dtypes.DTYPES`, complex types excluded; elements are rounded to it.
+        shape: extents.
+        data: elements in row-major order, as bool, int, float or str.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: tuple[bool | int | float | str, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", check_shape(self.shape))
+        object.__setattr__(self, "data", tuple(self.data))
+        if self.dtype not in dtypes.DTYPES or self.dtype.startswith("complex"):
+            raise self._error("UNKNOWN_DTYPE", "/dtype", f"a constant cannot have dtype {self.dtype!r:.40}")
+        if math.prod(self.shape) != len(self.data) or len(self.data) > MAX_ELEMENTS:
+            raise self._error(
+                "SHAPE_MISMATCH",
+                "/data",
+                f"{len(self.data)} elements for shape {list(self.shape)} (at most {MAX_ELEMENTS} are allowed)",
+            )
+        element = _element_type(self.dtype)
+        if not all(type(item) is element for item in self.data):
+            raise self._error("TYPE_MISMATCH", "/data", f"elements of {self.dtype} are {element.__name__}")
+        if element is int:
+            info = np.iinfo(dtypes.to_numpy(self.dtype))
+            if any(not info.min <= item <= info.max for item in self.data):  # type: ignore[operator]  # all int
+                raise self._error("INVALID_VALUE", "/data", f"an element does not fit into {self.dtype}")
+        if element is float:
+            rounded = np.array(self.data, dtype=np.float64).astype(dtypes.to_numpy(self.dtype))
+            object.__setattr__(self, "data", tuple(rounded.astype(np.float64).tolist()))
+
+    @classmethod
+    def from_array(cls, array: NDArray[Any]) -> Tensor:
+        """The constant with the elements of a numpy array.
+
+        Raises:
+            StructureError: the dtype has no name in documents, or there are too many elements.
+        """
+        try:
+            dtype = dtypes.from_numpy(array.dtype)
+        except KeyError:
+            raise StructureError(
+                "tensor", [Fault("UNKNOWN_DTYPE", "/dtype", f"no document dtype for {array.dtype}")]
+            ) from None
+        flat = array.reshape(-1)
+        items = [_to_text(item) for item in flat] if dtype == "string" else _widen(flat, dtype).tolist()
+        return cls(dtype, array.shape, tuple(items))
+
+    def to_array(self) -> NDArray[Any]:
+        """The elements as a fresh numpy array of `shape`; strings have dtype object."""
+        dtype = np.dtype(object) if self.dtype == "string" else dtypes.to_numpy(self.dtype)
+        return np.array(self.data, dtype=dtype).reshape(self.shape)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tensor) and self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def _key(self) -> Any:
+        return (self.dtype, self.shape, strict_key(self.data))
+
+    @staticmethod
+    def _error(code: str, pointer: str, message: str) -> StructureError:
+        return StructureError("tensor", [Fault(code, pointer, message)])
+
+
+def _element_type(dtype: str) -> type:
+    if dtype in ("bool", "string"):
+        return {"bool": bool, "string": str}[dtype]
+    return int if "int" in dtype else float
+
+
+def _widen(flat: NDArray[Any], dtype: str) -> NDArray[Any]:
+    return flat.astype(np.float64) if _element_type(dtype) is float else flat
+
+
+def _to_text(item: Any) -> str:
+    return item.decode("utf-8") if isinstance(item, bytes) else str(item)
