@@ -6,15 +6,11 @@ import warnings
 from pathlib import Path
 
 from deepstruct import document, files, jsonprofile, sidecar
-from deepstruct.errors import DocumentError, UnreadableFileError
+from deepstruct.errors import DocumentError, DocumentWarning, UnreadableFileError
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.losses import Loss
 from deepstruct.model import Model
-
-
-class DocumentWarning(UserWarning):
-    """A document holds something that this version keeps but does not understand."""
 
 
 def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:  # noqa: ARG001 - nothing is lost
@@ -36,7 +32,8 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:  # noqa
     place = files.beside(path, reading.weights.uri, "weights.uri")
     if not place.exists():
         raise UnreadableFileError(
-            str(place), f"does not exist, but {path.name} keeps its weights there; --no-weights reads without them"
+            str(place),
+            f"does not exist, but {path.name} keeps its weights there; --no-weights reads without them",
         )
     weights = sidecar.read(place, reading.structure, reading.weights.layout, reading.weights.digest)
     return Model(reading.structure, weights)

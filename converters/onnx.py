@@ -76,7 +76,7 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
 
 def _parse(path: Path) -> ModelProto:
     try:
-        proto = ModelProto.FromString(files.read_bytes(path))
+        proto: ModelProto = ModelProto.FromString(files.read_bytes(path))
     except google.protobuf.message.DecodeError as error:
         raise MalformedFileError(str(path), "no ONNX model: truncated or of another kind") from error
     if not proto.ir_version or not proto.HasField("graph") or not proto.opset_import:
@@ -227,7 +227,7 @@ def _read_attribute(path: Path, proto: AttributeProto, place: str) -> AttributeV
         try:
             if isinstance(value, bytes):
                 return value.decode()
-            return tuple(v.decode() if isinstance(v, bytes) else v for v in value) if _is_list(value) else value  # type: ignore[no-any-return]  # by type
+            return tuple(v.decode() if isinstance(v, bytes) else v for v in value) if _is_list(value) else value
         except UnicodeDecodeError as error:
             raise UnsupportedError(f"{path}: {place}: attribute {proto.name!r} is no UTF-8 text") from error
     try:
@@ -296,8 +296,9 @@ def _initializer(
 
 def _write_losses(structure: Structure) -> list[Loss]:
     owners: list[tuple[str, Any]] = [("document", structure)]
-    owners += [(item.name, item) for item in (*structure.nodes, *structure.parameters)]
-    owners += [(item.name, item) for item in (*structure.inputs, *structure.outputs)]
+    owners += [(node.name, node) for node in structure.nodes]
+    owners += [(parameter.name, parameter) for parameter in structure.parameters]
+    owners += [(value.name, value) for value in (*structure.inputs, *structure.outputs)]
     return [
         Loss("unknown members", name, f"ONNX has no place for {', '.join(sorted(item.extra))}")
         for name, item in owners

@@ -128,7 +128,7 @@ def from_sparse(path: Path, proto: SparseTensorProto, limits: Limits, name: str 
     elif indices.ndim != 1:
         raise wrong(f"indices have shape {list(indices.shape)}, not [nnz] or [nnz, {len(shape)}]")
     if indices.shape != values.shape:
-        raise wrong(f"{values.size} values, but {indices.shape[0]} indices")
+        raise wrong(f"{values.size} values, but {indices.size} indices")
     if bool((indices[1:] <= indices[:-1]).any()):
         position = int(np.flatnonzero(indices[1:] <= indices[:-1])[0]) + 1
         raise wrong(f"indices must be sorted and without duplicates; number {position} is not larger than the last")
@@ -149,7 +149,7 @@ def is_constant(proto: TensorProto) -> bool:
 
 _NOT_FLOATING = frozenset(
     TensorProto.DataType.Value(name)
-    for name in "BOOL INT8 INT16 INT32 INT64 UINT8 UINT16 UINT32 UINT64 STRING".split()
+    for name in ["BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "STRING"]
 )
 
 
@@ -166,16 +166,14 @@ def from_constant(constant: Tensor, name: str = "") -> TensorProto:
     array = constant.to_array()
     if constant.dtype == "string":
         strings = [str(item).encode() for item in constant.data]
-        return onnx.helper.make_tensor(name, TensorProto.STRING, constant.shape, strings)
+        return TensorProto(name=name, data_type=TensorProto.STRING, dims=constant.shape, string_data=strings)
     return numpy_helper.from_array(array, name)
 
 
 def dense(parameter: Parameter, array: NDArray[Any]) -> TensorProto:
     """The dense tensor of a parameter's whole array."""
     raw = np.ascontiguousarray(array).tobytes()
-    return TensorProto(
-        name=parameter.name, data_type=data_type(parameter.dtype), dims=parameter.shape, raw_data=raw
-    )
+    return TensorProto(name=parameter.name, data_type=data_type(parameter.dtype), dims=parameter.shape, raw_data=raw)
 
 
 def sparse(parameter: Parameter, mask: Mask, kept: NDArray[Any]) -> SparseTensorProto:

@@ -84,9 +84,7 @@ def _load(path: Path, trust_pickle: bool) -> Any:
         raise MalformedFileError(str(path), "no torch file: truncated or of another kind") from error
 
 
-def _from_checkpoint(
-    path: Path, content: Mapping[str, Any], options: ReadOptions, losses: list[Loss]
-) -> Model:
+def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ReadOptions, losses: list[Loss]) -> Model:
     text, tensors, keys = content.get("structure"), content.get("state_dict"), content.get("masks")
     if not isinstance(text, str) or not isinstance(tensors, Mapping) or not isinstance(keys, Mapping):
         raise MalformedFileError(str(path), "a deepstruct checkpoint lacks its structure, state_dict or masks")
@@ -112,9 +110,7 @@ def _from_checkpoint(
     return Model(structure, Weights(structure, arrays))
 
 
-def _from_state_dict(
-    path: Path, content: Mapping[str, Any], options: ReadOptions, losses: list[Loss]
-) -> Model:
+def _from_state_dict(path: Path, content: Mapping[str, Any], options: ReadOptions, losses: list[Loss]) -> Model:
     tensors = _find_tensors(path, content, losses)
     keys = state_dict.mask_keys(list(tensors))
     names = [key.removesuffix("_orig") if key.removesuffix("_orig") in keys else key for key in tensors]
@@ -183,7 +179,8 @@ def _to_numpy(path: Path | str, name: str, tensor: Any) -> NDArray[Any]:
     if name_of_dtype == "bfloat16" or name_of_dtype.startswith("float8"):
         array: NDArray[Any] = tensor.view(_BYTES_VIEW[tensor.element_size()]).numpy().view(target)
         return array
-    return tensor.numpy()
+    plain: NDArray[Any] = tensor.numpy()
+    return plain
 
 
 def _to_tensor(array: NDArray[Any], dtype: str) -> torch.Tensor:

@@ -11,6 +11,7 @@ from torch.nn.utils import prune
 
 from deepstruct import sequential, state_dict
 from deepstruct.errors import UnsupportedError
+from deepstruct.frozen import FrozenMapping
 from deepstruct.losses import Loss
 from deepstruct.sequential import Step
 from deepstruct.sparse import MaskedDeepFFN, MaskedLinearLayer, maskable_layers_with_name
@@ -19,9 +20,7 @@ from deepstruct.structure import Parameter, Structure
 Describe = Callable[[str, torch.Tensor, torch.Tensor | None], Parameter]
 
 
-def from_module(
-    module: nn.Module, losses: list[Loss], describe: Describe
-) -> tuple[Structure, dict[str, torch.Tensor]]:
+def from_module(module: nn.Module, losses: list[Loss], describe: Describe) -> tuple[Structure, dict[str, torch.Tensor]]:
     """The structure of a feed-forward module, and its tensors by parameter name.
 
     Args:
@@ -115,14 +114,16 @@ def _activation(op_type: str, **attributes: Callable[[Any], Any]) -> Callable[[_
     def emit(_walk: _Walk, module: Any, scope: str) -> Iterator[Step]:
         values = {name: get(module) for name, get in attributes.items()}
         values = {name: value for name, value in values.items() if value is not None}
-        yield Step(op_type, attributes=sequential.FrozenMapping(values), scope=scope)
+        yield Step(op_type, attributes=FrozenMapping(values), scope=scope)
 
     return emit
 
 
 def _flatten(walk: _Walk, module: nn.Flatten, scope: str) -> Iterator[Step]:
     if (module.start_dim, module.end_dim) != (1, -1):
-        raise UnsupportedError(f"{scope}: Flatten({module.start_dim}, {module.end_dim}) is no ONNX Flatten; use (1, -1)")
+        raise UnsupportedError(
+            f"{scope}: Flatten({module.start_dim}, {module.end_dim}) is no ONNX Flatten; use (1, -1)"
+        )
     yield from _activation("Flatten", axis=lambda _: 1)(walk, module, scope)
 
 
@@ -191,9 +192,7 @@ def _without_mask(name: str, tensor: torch.Tensor, _mask: torch.Tensor | None) -
 
 def _computed(steps: list[Step]) -> list[Any]:
     """What steps compute, whatever their scopes and masks."""
-    return [
-        (step.op_type, step.attributes, [(p.name, p.dtype, p.shape) for p in step.parameters]) for step in steps
-    ]
+    return [(step.op_type, step.attributes, [(p.name, p.dtype, p.shape) for p in step.parameters]) for step in steps]
 
 
 def mask_keys(structure: Structure) -> dict[str, str]:

@@ -84,7 +84,11 @@ def _references(structure: Structure) -> Iterable[Fault]:
                 message = f"{name!r} comes from the later node {producer!r}; nodes stand in topological order"
                 late.append(Fault("NODE_ORDER", place, message))
             else:
-                yield Fault("UNRESOLVED_REFERENCE", place, f"nothing is called {name!r}{did_you_mean(name, producers)}")
+                yield Fault(
+                    "UNRESOLVED_REFERENCE",
+                    place,
+                    f"nothing is called {name!r}{did_you_mean(name, producers)}",
+                )
         available |= {name for name in node.outputs if name}
     cycle = _cycle(structure, producers) if late else None
     if cycle:

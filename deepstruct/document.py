@@ -172,20 +172,34 @@ class _Reader:
         graph = self.member(document, "graph", dict, "")
         parameters = self.parameters(self.member(document, "parameters", dict, "", {}))
         weights = self.weights(document, extra)
-        known = ("$schema format version min_version generator extensions_used extensions_required digest graph "
-                 "parameters weights").split()
+        known = [
+            "$schema",
+            "format",
+            "version",
+            "min_version",
+            "generator",
+            "extensions_used",
+            "extensions_required",
+            "digest",
+            "graph",
+            "parameters",
+            "weights",
+        ]
         extra |= self.unknown(document, known, "")
         members = self.graph(graph, extra)
         self.raise_if_faulty()
         try:
-            structure = Structure(**members, parameters=parameters, extra=FrozenMapping(extra))
+            whole = tuple(parameter for parameter in parameters if parameter is not None)
+            structure = Structure(**members, parameters=whole, extra=FrozenMapping(extra))
         except FaultyError as error:
             self.faults += error.faults
             self.raise_if_faulty()
             raise
         if "digest" in document and document["digest"] != digest(structure):
-            message = "the digest does not belong to this graph and these parameters; restore the document, or " \
+            message = (
+                "the digest does not belong to this graph and these parameters; restore the document, or "
                 "remove the digest if the change was intended"
+            )
             self.faults.append(Fault("DIGEST_MISMATCH", "/digest", message))
         self.raise_if_faulty()
         return Reading(structure, weights, tuple(self.warnings))
@@ -250,7 +264,7 @@ class _Reader:
         for key in ("inputs", "outputs"):
             members[key] = [self.value_info(v, pointer("graph", key, i)) for i, v in enumerate(lists[key])]
         members["nodes"] = [self.node(n, pointer("graph", "nodes", i), opset) for i, n in enumerate(lists["nodes"])]
-        known = "name opset attributes inputs outputs constants nodes".split()
+        known = ["name", "opset", "attributes", "inputs", "outputs", "constants", "nodes"]
         graph_extra = self.unknown(graph, known, "/graph")
         if graph_extra:
             extra["graph"] = graph_extra
@@ -304,7 +318,7 @@ class _Reader:
             outputs=self.member(value, "outputs", list, place),
             attributes=decoded,
             scope=self.member(value, "scope", str, place, ""),
-            extra=self.unknown(value, "name op domain inputs outputs attributes scope".split(), place),
+            extra=self.unknown(value, ["name", "op", "domain", "inputs", "outputs", "attributes", "scope"], place),
         )
 
     def constant(self, name: str, value: Any) -> Tensor | None:
@@ -333,15 +347,13 @@ class _Reader:
             result.append(self.build(Parameter, place, name=name, dtype=dtype, shape=shape, mask=mask, extra=extra))
         return result
 
-    def mask(
-        self, value: dict[str, Any], shape: tuple[int, ...], place: str, extra: dict[str, Any]
-    ) -> Mask | None:
+    def mask(self, value: dict[str, Any], shape: tuple[int, ...], place: str, extra: dict[str, Any]) -> Mask | None:
         if "mask" not in value:
             return None
         described = value["mask"]
         if not isinstance(described, dict):
             raise DocumentError("mask", [Fault("TYPE_MISMATCH", "", f"must be an object, not {described!r:.60}")])
-        known = "nnz encoding compression block_shape data indices digest".split()
+        known = ["nnz", "encoding", "compression", "block_shape", "data", "indices", "digest"]
         mask_extra = self.unknown(described, known, place + "/mask")
         if mask_extra:
             extra["mask"] = mask_extra

@@ -175,9 +175,7 @@ def decode(value: Mapping[str, Any], shape: tuple[int, ...], limits: Limits | No
     else:
         mask = _decode_packed(payload)
     if mask.nnz != payload.nnz:
-        raise _wrong(
-            "MASK_COUNT_MISMATCH", "/nnz", f"nnz says {payload.nnz}, but the data has {mask.nnz} entries"
-        )
+        raise _wrong("MASK_COUNT_MISMATCH", "/nnz", f"nnz says {payload.nnz}, but the data has {mask.nnz} entries")
     if "digest" in value and value["digest"] != mask.digest():
         raise _wrong(
             "DIGEST_MISMATCH",
@@ -198,9 +196,7 @@ def _read_members(value: Mapping[str, Any], shape: tuple[int, ...]) -> _Payload:
         raise _wrong("UNKNOWN_ENCODING", "/encoding", f"{encoding!r:.40} is none of {', '.join(ENCODINGS)}")
     compression = value.get("compression", "none")
     if compression not in COMPRESSIONS:
-        raise _wrong(
-            "UNKNOWN_ENCODING", "/compression", f"{compression!r:.40} is none of {', '.join(COMPRESSIONS)}"
-        )
+        raise _wrong("UNKNOWN_ENCODING", "/compression", f"{compression!r:.40} is none of {', '.join(COMPRESSIONS)}")
     nnz = value.get("nnz")
     if not isinstance(nnz, int) or isinstance(nnz, bool) or not 0 <= nnz <= math.prod(shape):
         raise _wrong("MASK_COUNT_MISMATCH", "/nnz", f"nnz must be an integer from 0 to {math.prod(shape)}")
@@ -250,9 +246,7 @@ def _decode_coo(payload: _Payload) -> Mask:
                 )
     for position in range(1, len(payload.indices)):
         if payload.indices[position - 1] >= payload.indices[position]:
-            raise _wrong(
-                "MASK_NOT_SORTED", f"/indices/{position}", "indices must be sorted and without duplicates"
-            )
+            raise _wrong("MASK_NOT_SORTED", f"/indices/{position}", "indices must be sorted and without duplicates")
     bits = np.zeros(payload.grid, dtype=np.bool_)
     if payload.indices:
         bits[tuple(np.array(payload.indices, dtype=np.int64).reshape(-1, rank).T)] = True

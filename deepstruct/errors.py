@@ -46,6 +46,18 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
+class DeepstructWarning(UserWarning):
+    """Root of all warnings of this package."""
+
+
+class DocumentWarning(DeepstructWarning):
+    """A document holds something that this version keeps but does not understand."""
+
+
+class LossWarning(DeepstructWarning):
+    """A file holds something that a Model cannot, and nobody asked for the list of losses."""
+
+
 class DeepstructError(Exception):
     """Root of all errors of this package."""
 
@@ -130,8 +142,7 @@ class MissingDependencyError(DeepstructError, ImportError):
         self.package = package
         self.extra = extra
         super().__init__(
-            f"{purpose} needs the package {package!r}, which is not installed: "
-            f"run  pip install 'deepstruct[{extra}]'"
+            f"{purpose} needs the package {package!r}, which is not installed: run  pip install 'deepstruct[{extra}]'"
         )
 
     def __str__(self) -> str:

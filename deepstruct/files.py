@@ -206,7 +206,11 @@ class Targets:
             temporary.replace(target)
             return lambda: None
         temporary.replace(target)
-        return lambda: backup.replace(target) and None
+
+        def restore() -> None:
+            backup.replace(target)
+
+        return restore
 
 
 def _backup(temporary: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepstruct import files, formats
-from deepstruct.errors import LossError, UsageError
+from deepstruct.errors import LossError, LossWarning, UsageError
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.limits import Limits
@@ -20,10 +20,6 @@ if TYPE_CHECKING:
     import torch
 
     PathLike = str | os.PathLike[str]
-
-
-class LossWarning(UserWarning):
-    """A file holds something that a Model cannot, and nobody asked for the list of losses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +38,7 @@ class Report:
 def load(
     path: PathLike,
     *,
-    format: str | None = None,  # noqa: A002 - the word users look for
+    format: str | None = None,
     losses: list[Loss] | None = None,
     **options: Any,
 ) -> Model:
@@ -72,7 +68,7 @@ def save(
     model: Model | torch.nn.Module,
     path: PathLike,
     *,
-    format: str | None = None,  # noqa: A002 - the word users look for
+    format: str | None = None,
     overwrite: bool = True,
     fail_on_loss: bool = False,
     **options: Any,

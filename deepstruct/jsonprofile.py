@@ -12,7 +12,7 @@ from deepstruct.limits import Limits, variable
 LARGEST_INTEGER = 2**53 - 1
 
 
-class _Refused(ValueError):
+class _RefusedError(ValueError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
@@ -51,7 +51,7 @@ def parse(content: bytes, limits: Limits | None = None) -> Any:
         raise _fault("INVALID_JSON", f"not JSON: {error.msg} at {at}{end}") from error
     except RecursionError as error:
         raise _fault("LIMIT_EXCEEDED", _beyond("deeper nesting", limits, "depth")) from error
-    except _Refused as error:
+    except _RefusedError as error:
         raise _fault(error.code, error.message) from error
     if _depth(value) > limits.depth:
         raise _fault("LIMIT_EXCEEDED", _beyond(f"{_depth(value)} levels of nesting", limits, "depth"))
@@ -71,24 +71,24 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # set.add gives None
-        raise _Refused("DUPLICATE_KEY", f"the key {twice!r:.80} occurs twice in one object")
+        raise _RefusedError("DUPLICATE_KEY", f"the key {twice!r:.80} occurs twice in one object")
     return result
 
 
 def _constant(text: str) -> float:
-    raise _Refused("NON_FINITE_NUMBER", f"{text} is not JSON")
+    raise _RefusedError("NON_FINITE_NUMBER", f"{text} is not JSON")
 
 
 def _float(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise _Refused("NON_FINITE_NUMBER", f"{text:.40} is beyond the largest float64")
+        raise _RefusedError("NON_FINITE_NUMBER", f"{text:.40} is beyond the largest float64")
     return value
 
 
 def _int(text: str) -> int:
     if len(text) > 17 or abs(int(text)) > LARGEST_INTEGER:
-        raise _Refused("INVALID_VALUE", f"the integer {text:.40} is beyond 2^53 - 1")
+        raise _RefusedError("INVALID_VALUE", f"the integer {text:.40} is beyond 2^53 - 1")
     return int(text)
 
 

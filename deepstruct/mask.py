@@ -51,9 +51,7 @@ class Mask:
                 ],
             )
         if size % 8 and packed[-1] >> (size % 8):
-            raise StructureError(
-                "mask", [Fault("MASK_PADDING_NONZERO", "", "bits behind the last element must be 0")]
-            )
+            raise StructureError("mask", [Fault("MASK_PADDING_NONZERO", "", "bits behind the last element must be 0")])
         self._packed: NDArray[np.uint8] = packed.copy()
         self._packed.flags.writeable = False
 
@@ -182,7 +180,5 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
             [Fault("TYPE_MISMATCH", "", f"a shape is a list of non-negative integers, not {shape!r:.80}")],
         )
     if math.prod(dims) >= 2**63:
-        raise StructureError(
-            "shape", [Fault("LIMIT_EXCEEDED", "", f"{list(dims)} has more than 2^63 elements")]
-        )
+        raise StructureError("shape", [Fault("LIMIT_EXCEEDED", "", f"{list(dims)} has more than 2^63 elements")])
     return dims

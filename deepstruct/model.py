@@ -143,9 +143,7 @@ class Model:
             return False
         if self.weights is None or other.weights is None:
             return True
-        return all(
-            self.weights.kept(name).tobytes() == other.weights.kept(name).tobytes() for name in self.weights
-        )
+        return all(self.weights.kept(name).tobytes() == other.weights.kept(name).tobytes() for name in self.weights)
 
     def __hash__(self) -> int:
         return hash(self.structure)

@@ -51,7 +51,7 @@ def linear(weight: Parameter, bias: Parameter | None, scope: str) -> Step:
 def layer_norm(scale: Parameter, bias: Parameter | None, epsilon: float, scope: str) -> Step:
     """Normalisation over the last ``scale.ndim`` dimensions."""
     parameters = (scale,) if bias is None else (scale, bias)
-    attributes = FrozenMapping({"axis": -len(scale.shape), "epsilon": epsilon})
+    attributes: FrozenMapping[AttributeValue] = FrozenMapping({"axis": -len(scale.shape), "epsilon": epsilon})
     return Step("LayerNormalization", parameters, attributes, scope)
 
 
@@ -75,9 +75,12 @@ def to_structure(steps: Sequence[Step], attributes: dict[str, Any] | None = None
     for position, step in enumerate(steps):
         last = position + 1 == len(steps)
         target = _free("y" if last else f"h{position}", taken)
-        name = step.scope or f"{step.op_type.lower()}_{position}"
+        name = step.scope if step.scope and step.parameters else f"{step.op_type.lower()}_{position}"
         name = _free(name, {node.name for node in nodes})
-        inputs = [nodes[-1].outputs[0] if nodes else source, *(parameter.name for parameter in step.parameters)]
+        inputs = [
+            nodes[-1].outputs[0] if nodes else source,
+            *(parameter.name for parameter in step.parameters),
+        ]
         nodes.append(Node(name, step.op_type, tuple(inputs), (target,), step.attributes, step.scope))
     features_in, features_out = matrices[0].shape[-1], matrices[-1].shape[0]
     dtype = matrices[0].dtype
@@ -112,9 +115,7 @@ def _steps(structure: Structure) -> Iterator[Step]:
         plain = node.domain == "" and len(node.outputs) == 1 and node.inputs and node.inputs[0] == flowing
         if not plain or not all(name in parameters for name in node.inputs[1:]):
             return
-        yield Step(
-            node.op_type, tuple(parameters[name] for name in node.inputs[1:]), node.attributes, node.scope
-        )
+        yield Step(node.op_type, tuple(parameters[name] for name in node.inputs[1:]), node.attributes, node.scope)
         flowing = node.outputs[0]
     if flowing != structure.outputs[0].name:
         yield Step("")  # the output is not the end of the chain

@@ -17,14 +17,40 @@ if TYPE_CHECKING:
     Shape = tuple[Dimension, ...] | None
     Rule = Callable[[Node, list[Shape]], Shape]
 
-_SAME_AS_FIRST = (
-    "Abs Celu Clip Dropout Elu Erf Exp Gelu HardSigmoid HardSwish Identity LayerNormalization LeakyRelu Log "
-    "LogSoftmax Mish Neg Relu Selu Sigmoid Sign Softmax Softplus Softsign Sqrt Swish Tanh ThresholdedRelu"
-).split()
-_BROADCASTING = "Add Div Max Mean Min Mod Mul Pow PRelu Sub Sum".split()
+_SAME_AS_FIRST = [
+    "Abs",
+    "Celu",
+    "Clip",
+    "Dropout",
+    "Elu",
+    "Erf",
+    "Exp",
+    "Gelu",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LayerNormalization",
+    "LeakyRelu",
+    "Log",
+    "LogSoftmax",
+    "Mish",
+    "Neg",
+    "Relu",
+    "Selu",
+    "Sigmoid",
+    "Sign",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Sqrt",
+    "Swish",
+    "Tanh",
+    "ThresholdedRelu",
+]
+_BROADCASTING = ["Add", "Div", "Max", "Mean", "Min", "Mod", "Mul", "Pow", "PRelu", "Sub", "Sum"]
 
 
-class _Mismatch(Exception):
+class _MismatchError(Exception):
     """The shapes of a node's inputs do not fit together."""
 
     def __init__(self, number: int, message: str) -> None:
@@ -44,7 +70,7 @@ def faults(structure: Structure) -> Iterable[Fault]:
             continue
         try:
             known[node.outputs[0]] = rule(node, [known.get(name) for name in node.inputs])
-        except _Mismatch as error:
+        except _MismatchError as error:
             place = pointer("graph", "nodes", position, "inputs", error.number)
             yield Fault("SHAPE_MISMATCH", place, f"{node.op_type} {node.name!r}: {error.message}")
     for position, value in enumerate(structure.outputs):
@@ -85,7 +111,7 @@ def _broadcast_two(a: tuple[Dimension, ...], b: tuple[Dimension, ...], number: i
     result: list[Dimension] = []
     for x, y in zip(left, right, strict=True):
         if _differ(x, y) and 1 not in (x, y):
-            raise _Mismatch(number, f"{_text(b)} does not broadcast with {_text(a)}")
+            raise _MismatchError(number, f"{_text(b)} does not broadcast with {_text(a)}")
         if x == 1 or x == y:
             result.append(y)
         elif y == 1:
@@ -99,16 +125,16 @@ def _gemm(node: Node, inputs: list[Shape]) -> Shape:
     a, b = inputs[0], inputs[1]
     for number, shape in enumerate((a, b)):
         if shape is not None and len(shape) != 2:
-            raise _Mismatch(number, f"needs a matrix, not {_text(shape)}")
+            raise _MismatchError(number, f"needs a matrix, not {_text(shape)}")
     rows, inner = (None, None) if a is None else a[::-1] if node.attributes.get("transA") else a
     inner_b, columns = (None, None) if b is None else b[::-1] if node.attributes.get("transB") else b
     if _differ(inner, inner_b):
-        raise _Mismatch(1, f"multiplies {inner} columns with {inner_b} rows")
+        raise _MismatchError(1, f"multiplies {inner} columns with {inner_b} rows")
     if len(inputs) > 2 and inputs[2] is not None:
         result = _broadcast_two((rows, columns), inputs[2], 2)
         grown = len(result) > 2 or any(_differ(x, y) for x, y in zip(result, (rows, columns), strict=True))
         if grown:
-            raise _Mismatch(2, f"the bias {_text(inputs[2])} does not broadcast to {_text((rows, columns))}")
+            raise _MismatchError(2, f"the bias {_text(inputs[2])} does not broadcast to {_text((rows, columns))}")
     return rows, columns
 
 
@@ -118,10 +144,10 @@ def _matmul(_node: Node, inputs: list[Shape]) -> Shape:
         return None
     for number, shape in enumerate((a, b)):
         if not shape:
-            raise _Mismatch(number, "needs at least one dimension")
+            raise _MismatchError(number, "needs at least one dimension")
     inner_b = b[-2] if len(b) > 1 else b[0]
     if _differ(a[-1], inner_b):
-        raise _Mismatch(1, f"multiplies {a[-1]} columns with {inner_b} rows")
+        raise _MismatchError(1, f"multiplies {a[-1]} columns with {inner_b} rows")
     batch = _broadcast_two(a[:-2], b[:-2], 1)
     return batch + (a[-2:-1] if len(a) > 1 else ()) + (b[-1:] if len(b) > 1 else ())
 
@@ -132,7 +158,7 @@ def _flatten(node: Node, inputs: list[Shape]) -> Shape:
         return (None, None)
     axis = node.attributes.get("axis", 1)
     if not isinstance(axis, int) or not -len(shape) <= axis <= len(shape):
-        raise _Mismatch(0, f"axis {axis} is outside of {_text(shape)}")
+        raise _MismatchError(0, f"axis {axis} is outside of {_text(shape)}")
     axis = axis + len(shape) if axis < 0 else axis
     return _product(shape[:axis]), _product(shape[axis:])
 

@@ -48,7 +48,11 @@ def write(file: IO[bytes], model: Model, layout: str, progress: Progress = iter)
     for parameter in parameters:
         shape = _stored_shape(parameter, layout)
         end = offset + int(np.prod(shape, dtype=np.int64)) * itemsize[parameter.name]
-        header[parameter.name] = {"dtype": names[parameter.name], "shape": shape, "data_offsets": [offset, end]}
+        header[parameter.name] = {
+            "dtype": names[parameter.name],
+            "shape": shape,
+            "data_offsets": [offset, end],
+        }
         offset = end
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
@@ -84,12 +88,14 @@ def read(path: Path, structure: Structure, layout: str, digest: str | None) -> W
         UnreadableFileError: the operating system does not let us read it.
     """
     header, start = _read_header(path)
-    faults = []
-    for name in sorted(header.keys() - {p.name for p in structure.parameters}):
-        faults.append(f"has a tensor {name!r} that the document lacks")
+    unknown = header.keys() - {p.name for p in structure.parameters}
+    faults = [f"has a tensor {name!r} that the document lacks" for name in sorted(unknown)]
     for parameter in structure.parameters:
         stored = header.get(parameter.name)
-        expected = {"dtype": dtypes.SAFETENSORS_NAMES[parameter.dtype], "shape": _stored_shape(parameter, layout)}
+        expected = {
+            "dtype": dtypes.SAFETENSORS_NAMES[parameter.dtype],
+            "shape": _stored_shape(parameter, layout),
+        }
         if stored is None:
             faults.append(f"lacks the tensor {parameter.name!r}")
         elif {key: stored[key] for key in expected} != expected:
@@ -139,5 +145,6 @@ def _check_zeros(path: Path, structure: Structure, load: Callable[[Parameter], N
             masked = load(parameter).reshape(-1)[~parameter.mask.flat()]
             if masked.view(np.uint8).any():
                 raise MalformedFileError(
-                    str(path), f"tensor {parameter.name!r} has numbers other than 0 where the mask has no connection"
+                    str(path),
+                    f"tensor {parameter.name!r} has numbers other than 0 where the mask has no connection",
                 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -45,8 +46,8 @@ class MaskableModule(nn.Module):
         for module in self.modules():
             if isinstance(module, MaskedLinearLayer):
                 module.reset_parameters(keep_mask=keep_mask)
-            elif module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            elif module is not self and callable(reset := getattr(module, "reset_parameters", None)):
+                reset()
 
 
 class MaskedLinearLayer(nn.Linear, MaskableModule):
@@ -117,9 +118,7 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
     @saliency.setter
     def saliency(self, saliency: Tensor) -> None:
         if saliency.shape != self.weight.shape:
-            raise ValueError(
-                f"the saliency has shape {tuple(saliency.shape)}, the weight {tuple(self.weight.shape)}"
-            )
+            raise ValueError(f"the saliency has shape {tuple(saliency.shape)}, the weight {tuple(self.weight.shape)}")
         self._saliency = saliency
 
     def get_weight_count(self) -> Tensor:
@@ -146,9 +145,9 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
             keep_mask: leave the mask alone instead of filling it.
         """
         nn.Linear.reset_parameters(self)
-        if "_mask" in self.__dict__.get("_buffers", {}) or "_mask" in self.__dict__.get("_parameters", {}):
-            if not keep_mask:
-                self.mask = torch.ones(self.weight.shape, dtype=torch.bool)
+        constructed = "_mask" in self._buffers or "_mask" in self._parameters  # not while nn.Linear constructs
+        if constructed and not keep_mask:
+            self.mask = torch.ones(self.weight.shape, dtype=torch.bool)
 
     def masked_weight(self) -> Tensor:
         """(out, in): the weight with 0 wherever no connection exists."""
@@ -159,7 +158,7 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
         soft = self._mask.softmax(dim=2)[..., 1]
         return self.weight * (self.mask.to(soft.dtype) + (soft - soft.detach()))
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor) -> Tensor:
         """Maps (..., in) to (..., out), in the dtype of the weights."""
         features = input.to(self.weight.dtype)
         if self.keep_layer_input:
@@ -205,14 +204,14 @@ class MaskedDeepFFN(MaskableModule):
         self._activation = nn.ReLU()
         self._layer_first = MaskedLinearLayer(features, sizes[0])
         self._layers_hidden = nn.ModuleList()
-        for source, target in zip(sizes, sizes[1:], strict=False):
+        for source, target in pairwise(sizes):
             self._layers_hidden.append(MaskedLinearLayer(source, target))
             if use_layer_norm:
                 self._layers_hidden.append(nn.LayerNorm(target))
             self._layers_hidden.append(self._activation)
         self._layer_out = MaskedLinearLayer(sizes[-1], size_output)
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - torch's name
+    def forward(self, input: Tensor) -> Tensor:
         """Maps (batch, ...) to (batch, size_output); everything behind the batch is flattened."""
         out: Tensor = self._activation(self._layer_first(input.flatten(start_dim=1)))
         for layer in self._layers_hidden:

@@ -53,9 +53,10 @@ def _names(values: object) -> tuple[Any, ...]:
 
 
 def _mapping(found: _Faults, value: object, place: str) -> FrozenMapping[Any]:
+    if not isinstance(value, Mapping):
+        found.add("TYPE_MISMATCH", place, f"must be a mapping, not {type(value).__name__}")
+        return FrozenMapping()
     try:
-        if not isinstance(value, Mapping):
-            raise TypeError(f"must be a mapping, not {type(value).__name__}")
         return FrozenMapping(value)
     except TypeError as error:
         found.add("TYPE_MISMATCH", place, str(error))
@@ -175,9 +176,8 @@ def check_attribute(value: Any) -> AttributeValue:
         return value
     if isinstance(value, (str, Tensor)):
         return value
-    if isinstance(value, tuple) and len({type(item) for item in value}) <= 1:
-        if all(type(item) in (int, float, str) for item in value):
-            return tuple(check_attribute(item) for item in value)  # type: ignore[return-value]  # one type
+    if isinstance(value, tuple) and {type(item) for item in value} in (set(), {int}, {float}, {str}):
+        return tuple(check_attribute(item) for item in value)  # type: ignore[return-value]  # one type
     raise TypeError(
         f"{value!r:.60} is no ONNX attribute: use an int, float, str, Tensor, or a list of one of the first three"
     )

@@ -40,7 +40,8 @@ def table() -> dict[str, Any]:
 
 def attribute(schema: onnx.defs.OpSchema.Attribute) -> str:
     """Type of an attribute as AttributeProto names it, with a ``!`` if it is required."""
-    return schema.type.name + ("!" if schema.required else "")
+    kind = str(schema.type).rpartition(".")[2]
+    return kind + ("!" if schema.required else "")
 
 
 def text() -> str:

@@ -23,8 +23,7 @@ def close(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     closed = {
-        key: value if key in ("if", "then", "else", "allOf", *_FREE) else close(value)
-        for key, value in schema.items()
+        key: value if key in ("if", "then", "else", "allOf", *_FREE) else close(value) for key, value in schema.items()
     }
     if schema.get("type") == "object" and "properties" in schema:
         closed["additionalProperties"] = False

@@ -1,0 +1,398 @@
+"""The command `deepstruct`: arguments, what is printed, exit codes. The work is done elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from deepstruct.errors import DeepstructError, DeepstructWarning, UsageError
+from deepstruct.version import __version__
+
+if TYPE_CHECKING:
+    from deepstruct.structure import Structure
+
+_EPILOG = """\b
+Exit codes: 0 done; 1 a finding (invalid, different); 2 usage; 3 unreadable input; 4 unsupported;
+5 loss under --fail-on-loss; 6 missing package; 7 output cannot be written; 70 a bug of deepstruct.
+"""
+
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+_from_option = click.option("-f", "--from", "source_format", metavar="FORMAT", help="Format of the source.")
+
+
+@click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="deepstruct")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of an error. [anywhere]")
+def cli() -> None:
+    """Move sparse neural-network structure between documents, torch and ONNX, and check it."""
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("target")
+@_from_option
+@click.option("-t", "--to", "target_format", metavar="FORMAT", help="Format of the target.")
+@click.option("--force", is_flag=True, help="Replace existing files.")
+@click.option("--no-weights", is_flag=True, help="Convert the structure alone.")
+@click.option(
+    "--layout",
+    type=click.Choice(["values", "dense"]),
+    default="values",
+    show_default=True,
+    help="Weights file of a document: the entries that exist, or whole tensors.",
+)
+@click.option(
+    "--sparse-encoding",
+    type=click.Choice(["coo", "dense"]),
+    default="coo",
+    show_default=True,
+    help="Masked weights in ONNX: sparse initializers with their mask, or dense ones with zeros.",
+)
+@click.option("--infer-masks", is_flag=True, help="Take zeros of matrices for masked where there is no mask.")
+@click.option("--activation", metavar="NAME", help="Activation between the layers of a bare state_dict.")
+@click.option("--trust-pickle", is_flag=True, help="Run the code of a pickled module. Only for files of your own.")
+@click.option("--fail-on-loss", is_flag=True, help="Write nothing if something cannot be carried; exit 5.")
+@_json_option
+def convert(
+    source: str,
+    target: str,
+    source_format: str | None,
+    target_format: str | None,
+    force: bool,
+    no_weights: bool,
+    as_json: bool,
+    fail_on_loss: bool,
+    **options: Any,
+) -> None:
+    """Convert SOURCE to TARGET.
+
+    Formats are told from suffix and content. A document's weights go into a safetensors file beside it. All files
+    are put in place together at the end, or none is. "-" is standard input or output.
+    """
+    from deepstruct import formats, io, streams
+
+    with streams.source(source) as readable, streams.target(target, target_format) as writable:
+        if target == "-" and not no_weights and formats.of_target(writable, target_format).name == "json":
+            raise UsageError("a document on standard output has no place for weights beside it: add --no-weights")
+        report = io.convert(
+            readable,
+            writable,
+            source_format=source_format,
+            target_format=target_format,
+            overwrite=force,
+            fail_on_loss=fail_on_loss,
+            weights=not no_weights,
+            progress=_progress,
+            **options,
+        )
+    losses = [{"what": loss.what, "where": loss.where, "why": loss.why} for loss in report.losses]
+    written = () if target == "-" else report.files
+    if as_json and target != "-":
+        files = [{"path": str(path), "bytes": size} for path, size in written]
+        click.echo(json.dumps({"written": files, "losses": losses}))
+        return
+    for loss in report.losses:
+        click.echo(f"not carried: {loss}", err=True)
+    if written:
+        click.echo("wrote " + ", ".join(f"{path} ({_bytes(size)})" for path, size in written), err=True)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--strict", is_flag=True, help="Allow no members that the schema does not name.")
+@click.option("--no-weights", is_flag=True, help="Do not look at the weights file.")
+@_json_option
+@click.pass_context
+def validate(context: click.Context, paths: tuple[str, ...], strict: bool, no_weights: bool, as_json: bool) -> None:
+    """Check documents PATHS and their weights.
+
+    Prints every fault with its place; exit 1 if a document is invalid. "-" is standard input.
+    """
+    from deepstruct import streams
+    from deepstruct.validation import validate as check
+
+    results = []
+    for path in paths:
+        with streams.source(path) as readable:
+            found = check(readable, weights=not no_weights, strict=strict)
+        faults = [
+            {"code": f.code, "severity": f.severity, "pointer": f.pointer, "message": f.message} for f in found.faults
+        ]
+        results.append({"path": path, "valid": found.valid, "faults": faults})
+        if not as_json:
+            for fault in found.faults:
+                click.echo(f"{path}: {fault.severity}: {fault}")
+            click.echo(f"{path}: {'valid' if found.valid else 'invalid'}", err=not found.valid)
+    if as_json:
+        click.echo(json.dumps(results, indent=1))
+    if not all(result["valid"] for result in results):
+        context.exit(1)
+
+
+@cli.command()
+@click.argument("path")
+@_from_option
+@click.option("--infer-masks", is_flag=True, help="Take zeros of matrices for masked where there is no mask.")
+@click.option("--activation", metavar="NAME", help="Activation between the layers of a bare state_dict.")
+@click.option("--trust-pickle", is_flag=True, help="Run the code of a pickled module. Only for files of your own.")
+@_json_option
+def info(path: str, source_format: str | None, as_json: bool, **options: Any) -> None:
+    """Show the structure in PATH as a table.
+
+    Shape, connections, density and bytes of each parameter, and totals. "-" is standard input.
+    """
+    from deepstruct import summary
+
+    found = summary.summarise(_structure(path, source_format, options))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+        return
+    from tabulate import tabulate
+
+    rows = [
+        [
+            p.name,
+            p.dtype,
+            "x".join(map(str, p.shape)) or "scalar",
+            p.nnz,
+            _percent(p.density),
+            p.dense_bytes,
+            p.value_bytes,
+            p.mask_bytes,
+            p.encoding or "-",
+        ]
+        for p in found.parameters
+    ]
+    totals = [found.nnz, _percent(found.density), found.dense_bytes, found.value_bytes, found.mask_bytes, ""]
+    rows.append(["total", "", "", *totals])
+    operators = ", ".join(f"{count} {name}" for name, count in found.operators.items())
+    click.echo(f"{found.name}: {' ; '.join(found.inputs)} -> {' ; '.join(found.outputs)}")
+    click.echo(f"operators: {operators or 'none'}")
+    click.echo(f"{found.digest}\n")
+    headers = [
+        "parameter",
+        "dtype",
+        "shape",
+        "nnz",
+        "density",
+        "dense bytes",
+        "kept bytes",
+        "mask bytes",
+        "encoding",
+    ]
+    align = ("left", "left", "left", "right", "right", "right", "right", "right", "left")
+    click.echo(tabulate(rows, headers, tablefmt="github", colalign=align, intfmt=","))
+
+
+@cli.command()
+@click.argument("before")
+@click.argument("after")
+@_json_option
+@click.pass_context
+def diff(context: click.Context, before: str, after: str, as_json: bool) -> None:
+    """Compare the structures in BEFORE and AFTER.
+
+    Weights are not compared. Exit 0 if equal, 1 if different.
+    """
+    from deepstruct import summary
+
+    found = summary.compare(_structure(before, None, {}), _structure(after, None, {}))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+    elif found.equal:
+        click.echo("equal")
+    else:
+        _print_difference(found)
+    if not found.equal:
+        context.exit(1)
+
+
+def _print_difference(found: Any) -> None:
+    from tabulate import tabulate
+
+    for kind, names in found.nodes.items():
+        if names:
+            click.echo(f"nodes {kind}: {', '.join(names)}")
+    if found.graph:
+        click.echo(f"graph: {', '.join(found.graph)} changed")
+    rows = [[p.name, p.change, p.before, p.after, p.kept, p.lost, p.new] for p in found.parameters]
+    if rows:
+        headers = ["parameter", "change", "before", "after", "kept", "lost", "new"]
+        click.echo(tabulate(rows, headers, tablefmt="github", intfmt=",", missingval="-"))
+
+
+@cli.command()
+@_json_option
+def formats(as_json: bool) -> None:
+    """List the formats and their suffixes."""
+    from deepstruct import formats as table
+
+    rows = [row for _, row in sorted(table.installed().items())]
+    if as_json:
+        listed = [
+            {
+                "name": row.name,
+                "summary": row.summary,
+                "suffixes": row.suffixes,
+                "reads": row.reads,
+                "writes": row.writes,
+                "carries": sorted(row.carries),
+                "extra": row.extra,
+                "specification": row.specification,
+            }
+            for row in rows
+        ]
+        click.echo(json.dumps(listed, indent=1))
+        return
+    from tabulate import tabulate
+
+    cells = [
+        [row.name, " ".join(row.suffixes), _direction(row.reads, row.writes), row.extra or "-", row.summary]
+        for row in rows
+    ]
+    click.echo(tabulate(cells, ["format", "suffixes", "direction", "extra", "summary"], tablefmt="github"))
+
+
+@cli.command()
+@click.option("--version", "version", help="Version of the document.  [default: the current one]")
+@click.option("--strict", is_flag=True, help="The closed twin, which writers must meet.")
+def schema(version: str | None, strict: bool) -> None:
+    """Print the JSON Schema of the document."""
+    from deepstruct import schemas
+
+    chosen = version or schemas.VERSIONS[-1]
+    if chosen not in schemas.VERSIONS:
+        raise UsageError(f"there is no schema {chosen!r}; versions: {', '.join(schemas.VERSIONS)}")
+    click.echo(schemas.text(f"structure-{chosen}{'-strict' if strict else ''}.json"), nl=False)
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True)
+@click.option("--check", is_flag=True, help="Change nothing; exit 1 if a document is of an older version.")
+@click.pass_context
+def migrate(context: click.Context, paths: tuple[str, ...], check: bool) -> None:
+    """Bring documents PATHS to the current version.
+
+    They are replaced in place, and only if their version changes.
+    """
+    from deepstruct import migrations, rewriting
+
+    outdated = False
+    for path in paths:
+        before, after = rewriting.migrate(Path(path), write=not check)
+        outdated |= before != after
+        state = f"{before}, current" if before == after else f"{before} -> {after}" + (" needed" if check else "")
+        click.echo(f"{path}: {state}", err=True)
+    click.echo(f"current version: {migrations.CURRENT}", err=True)
+    if check and outdated:
+        context.exit(1)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of SHELL.
+
+    For example:  eval "$(deepstruct completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise UsageError(f"no completion for {shell}")
+    click.echo(kind(cli, {}, "deepstruct", "_DEEPSTRUCT_COMPLETE").source())
+
+
+def _structure(path: str, source_format: str | None, options: dict[str, Any]) -> Structure:
+    from deepstruct import formats as table
+    from deepstruct import io, streams
+
+    with streams.source(path) as readable:
+        row = table.of_source(readable, source_format)
+        if "weights" in row.options:
+            options = {**options, "weights": False}
+        return io.load(readable, format=source_format, losses=[], **options).structure
+
+
+def _direction(reads: bool, writes: bool) -> str:
+    return {(True, True): "read, write", (True, False): "read", (False, True): "write"}.get((reads, writes), "-")
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
+
+
+def _bytes(size: int) -> str:
+    if size < 1000:
+        return f"{size} bytes"
+    for unit in ("kB", "MB", "GB"):
+        size_in_unit = size / 1000 ** (("kB", "MB", "GB").index(unit) + 1)
+        if size_in_unit < 1000 or unit == "GB":
+            break
+    return f"{size_in_unit:.3g} {unit}"
+
+
+def _progress(parameters: Any) -> Any:
+    if not sys.stderr.isatty():
+        return parameters
+    from tqdm import tqdm
+
+    return tqdm(parameters, unit="tensor", delay=1, leave=False, file=sys.stderr)
+
+
+def _terminate(_number: int, _frame: object) -> NoReturn:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def main() -> NoReturn:
+    """Runs the command and exits with the code of what happened."""
+    signal.signal(signal.SIGTERM, _terminate)  # so that temporary files are removed
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("always", DeepstructWarning)
+    warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    sys.exit(_run(lambda: cli.main(arguments, standalone_mode=False, prog_name="deepstruct"), debug))
+
+
+def _run(command: Callable[[], object], debug: bool) -> int:
+    """Exit code of a command; prints its error, if any, in one piece."""
+    try:
+        result = command()
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; nothing was written", err=True)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except DeepstructError as error:
+        if debug:
+            raise
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except MemoryError:
+        if debug:
+            raise
+        click.echo("error: not enough memory for this file", err=True)
+        return 3
+    except Exception as error:
+        if debug:
+            raise
+        kind = type(error).__name__
+        click.echo(f"error: a bug in deepstruct ({kind}: {error}); run again with --debug and report it", err=True)
+        return 70
