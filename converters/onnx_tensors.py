@@ -114,7 +114,7 @@ def from_sparse(path: Path, proto: SparseTensorProto, limits: Limits, name: str 
         raise UnsupportedError(f"{path}: sparse tensor {name!r} keeps its entries in an external file")
     values = to_array(path, proto.values).reshape(-1)
     if not values.size and not proto.HasField("indices"):
-        indices = np.empty(0, dtype=np.int64)
+        indices: NDArray[Any] = np.empty(0, dtype=np.int64)
     else:
         indices = to_array(path, proto.indices)
     if indices.dtype.kind != "i":

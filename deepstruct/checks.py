@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from deepstruct import operators, shapes
 from deepstruct.errors import Fault, did_you_mean, pointer
-from deepstruct.frozen import FrozenMapping
 from deepstruct.tensor import Tensor
 
 if TYPE_CHECKING:
@@ -116,7 +115,7 @@ def _cycle(structure: Structure, producers: dict[str, int]) -> list[int] | None:
     return None
 
 
-def _operator(node: Node, opset: FrozenMapping[int]) -> Iterable[Fault]:
+def _operator(node: Node, opset: Mapping[str, int]) -> Iterable[Fault]:
     if node.domain not in opset:
         message = f"domain {node.domain!r} has no version in graph.opset"
         yield Fault("UNKNOWN_OPSET", "/domain" if node.domain else "/op", message)

@@ -190,7 +190,7 @@ class _Reader:
         self.raise_if_faulty()
         try:
             whole = tuple(parameter for parameter in parameters if parameter is not None)
-            structure = Structure(**members, parameters=whole, extra=FrozenMapping(extra))
+            structure = Structure(**members, parameters=whole, extra=extra)
         except FaultyError as error:
             self.faults += error.faults
             self.raise_if_faulty()

@@ -51,7 +51,7 @@ def encode(mask: Mask, encoding: Encoding | None = None) -> dict[str, Any]:
         candidates.append({"encoding": "coo", "indices": _coo(mask)})
     if encoding != "coo":
         candidates += _packed_candidates(mask, encoding)
-    smallest = min(candidates, key=lambda candidate: len(json.dumps(candidate, separators=(",", ":"))))
+    smallest = min(candidates, key=lambda candidate: len(json.dumps(candidate)))
     return {**head, **smallest, **tail}
 
 
@@ -126,7 +126,7 @@ def find_block_shape(array: NDArray[np.bool_]) -> tuple[int, ...]:
         along = np.moveaxis(array, axis, 0)
         others = tuple(range(1, array.ndim))
         changes = np.flatnonzero((along[1:] != along[:-1]).any(axis=others)) + 1
-        block_shape.append(int(np.gcd.reduce(changes, initial=extent)))
+        block_shape.append(int(np.gcd.reduce(changes, initial=max(extent, 1))))
     return tuple(block_shape)
 
 

@@ -9,6 +9,17 @@ from typing import Any, Generic, TypeVar
 V = TypeVar("V")
 
 
+def check_text(text: str) -> str:
+    """`text`, if UTF-8 can hold it.
+
+    Raises:
+        TypeError: it contains half of a surrogate pair.
+    """
+    if not text.isascii() and any(0xD800 <= ord(char) < 0xE000 for char in text):
+        raise TypeError("text contains half of a surrogate pair")
+    return text
+
+
 def freeze(value: Any) -> Any:
     """An immutable copy of `value`: lists become tuples, mappings become `FrozenMapping`.
 
@@ -22,6 +33,8 @@ def freeze(value: Any) -> Any:
         return FrozenMapping(value)
     if isinstance(value, (list, tuple)):
         return tuple(freeze(item) for item in value)
+    if isinstance(value, str):
+        return check_text(value)
     if not isinstance(value, Hashable):
         raise TypeError(f"a {type(value).__name__} cannot be an attribute value")
     return value
@@ -63,7 +76,7 @@ class FrozenMapping(Mapping[str, V], Generic[V]):
         for key, value in (items or {}).items():
             if not isinstance(key, str):
                 raise TypeError(f"keys are strings, not {type(key).__name__}")
-            self._items[key] = freeze(value)
+            self._items[check_text(key)] = freeze(value)
 
     @cached_property
     def key(self) -> Hashable:

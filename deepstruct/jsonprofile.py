@@ -53,6 +53,11 @@ def parse(content: bytes, limits: Limits | None = None) -> Any:
         raise _fault("LIMIT_EXCEEDED", _beyond("deeper nesting", limits, "depth")) from error
     except _RefusedError as error:
         raise _fault(error.code, error.message) from error
+    if "\\ud" in text.lower():  # half of a surrogate pair can only come from an escape
+        try:
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise _fault("INVALID_VALUE", "a string contains half of a surrogate pair") from error
     if _depth(value) > limits.depth:
         raise _fault("LIMIT_EXCEEDED", _beyond(f"{_depth(value)} levels of nesting", limits, "depth"))
     return value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +38,7 @@ class Step:
 
     op_type: str
     parameters: tuple[Parameter, ...] = ()
-    attributes: FrozenMapping[AttributeValue] = field(default_factory=FrozenMapping)
+    attributes: Mapping[str, AttributeValue] = field(default_factory=FrozenMapping)
     scope: str = ""
 
 
@@ -51,7 +51,7 @@ def linear(weight: Parameter, bias: Parameter | None, scope: str) -> Step:
 def layer_norm(scale: Parameter, bias: Parameter | None, epsilon: float, scope: str) -> Step:
     """Normalisation over the last ``scale.ndim`` dimensions."""
     parameters = (scale,) if bias is None else (scale, bias)
-    attributes: FrozenMapping[AttributeValue] = FrozenMapping({"axis": -len(scale.shape), "epsilon": epsilon})
+    attributes: Mapping[str, AttributeValue] = FrozenMapping({"axis": -len(scale.shape), "epsilon": epsilon})
     return Step("LayerNormalization", parameters, attributes, scope)
 
 

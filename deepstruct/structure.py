@@ -15,7 +15,7 @@ from typing import Any
 
 from deepstruct import checks, dtypes
 from deepstruct.errors import Fault, FaultyError, StructureError, pointer
-from deepstruct.frozen import FrozenMapping
+from deepstruct.frozen import FrozenMapping, check_text
 from deepstruct.mask import Mask, check_shape
 from deepstruct.tensor import Tensor
 
@@ -37,8 +37,11 @@ class _Faults:
         """Demand a string that UTF-8 can hold."""
         if not isinstance(value, str) or (not value and not empty):
             self.add("TYPE_MISMATCH", place, f"must be a non-empty string, not {value!r:.60}")
-        elif any(0xD800 <= ord(char) < 0xE000 for char in value):
-            self.add("INVALID_VALUE", place, "contains half of a surrogate pair")
+        else:
+            try:
+                check_text(value)
+            except TypeError as error:
+                self.add("INVALID_VALUE", place, str(error))
 
     def raise_if_any(self) -> None:
         if self.faults:
@@ -94,7 +97,7 @@ class ValueInfo:
     name: str
     dtype: str
     shape: tuple[Dimension, ...] | None
-    extra: FrozenMapping[Any] = field(default_factory=FrozenMapping, kw_only=True)
+    extra: Mapping[str, Any] = field(default_factory=FrozenMapping, kw_only=True)
 
     def __post_init__(self) -> None:
         found = _Faults(f"value {self.name!r}")
@@ -105,9 +108,10 @@ class ValueInfo:
             dims = _names(self.shape)
             object.__setattr__(self, "shape", dims)
             for position, dim in enumerate(dims):
-                valid = dim is None or (isinstance(dim, str) and dim != "") or type(dim) is int
-                if not valid or (type(dim) is int and dim < 0):
-                    place = pointer("shape", position)
+                place = pointer("shape", position)
+                if isinstance(dim, str):
+                    found.text(dim, place)
+                elif dim is not None and (type(dim) is not int or dim < 0):
                     found.add("TYPE_MISMATCH", place, f"a dimension is an integer, a name or null, not {dim!r:.40}")
         object.__setattr__(self, "extra", _mapping(found, self.extra, ""))
         found.raise_if_any()
@@ -132,10 +136,10 @@ class Node:
     op_type: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
-    attributes: FrozenMapping[AttributeValue] = field(default_factory=FrozenMapping)
+    attributes: Mapping[str, AttributeValue] = field(default_factory=FrozenMapping)
     scope: str = ""
     domain: str = ""
-    extra: FrozenMapping[Any] = field(default_factory=FrozenMapping, kw_only=True)
+    extra: Mapping[str, Any] = field(default_factory=FrozenMapping, kw_only=True)
 
     def __post_init__(self) -> None:
         found = _Faults(f"node {self.name!r}")
@@ -209,7 +213,7 @@ class Parameter:
     dtype: str
     shape: tuple[int, ...]
     mask: Mask | None = None
-    extra: FrozenMapping[Any] = field(default_factory=FrozenMapping, kw_only=True)
+    extra: Mapping[str, Any] = field(default_factory=FrozenMapping, kw_only=True)
 
     def __post_init__(self) -> None:
         found = _Faults(f"parameter {self.name!r}")
@@ -275,11 +279,11 @@ class Structure:
     inputs: tuple[ValueInfo, ...]
     outputs: tuple[ValueInfo, ...]
     parameters: tuple[Parameter, ...] = ()
-    constants: FrozenMapping[Tensor] = field(default_factory=FrozenMapping)
-    opset: FrozenMapping[int] = field(default_factory=lambda: FrozenMapping({"": 20}))
+    constants: Mapping[str, Tensor] = field(default_factory=FrozenMapping)
+    opset: Mapping[str, int] = field(default_factory=lambda: FrozenMapping({"": 20}))
     name: str = "main"
-    attributes: FrozenMapping[Any] = field(default_factory=FrozenMapping)
-    extra: FrozenMapping[Any] = field(default_factory=FrozenMapping)
+    attributes: Mapping[str, Any] = field(default_factory=FrozenMapping)
+    extra: Mapping[str, Any] = field(default_factory=FrozenMapping)
 
     def __post_init__(self) -> None:
         found = _Faults("structure")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from deepstruct import dtypes
 from deepstruct.errors import Fault, StructureError
-from deepstruct.frozen import strict_key
+from deepstruct.frozen import freeze, strict_key
 from deepstruct.mask import check_shape
 
 MAX_ELEMENTS = 1024
@@ -45,6 +45,11 @@ class Tensor:
         element = _element_type(self.dtype)
         if not all(type(item) is element for item in self.data):
             raise self._error("TYPE_MISMATCH", "/data", f"elements of {self.dtype} are {element.__name__}")
+        if element is str:
+            try:
+                freeze(self.data)
+            except TypeError as error:
+                raise self._error("INVALID_VALUE", "/data", str(error)) from error
         if element is int:
             info = np.iinfo(dtypes.to_numpy(self.dtype))
             if any(not info.min <= item <= info.max for item in self.data):  # type: ignore[operator]  # all int
