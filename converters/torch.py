@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from deepstruct import document, dtypes, jsonprofile, sequential, state_dict
+from deepstruct import document, dtypes, files, jsonprofile, sequential, state_dict
 from deepstruct.converters import torch_graph, torch_sequential
 from deepstruct.errors import MalformedFileError, UnsupportedError
 from deepstruct.files import Targets
@@ -58,14 +59,16 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
 def _load(path: Path, trust_pickle: bool) -> Any:
     """What torch.load gives, memory-mapped where the file is of a kind that can be."""
     try:
-        try:
-            return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=True)
-        except RuntimeError as error:
-            if "mmap can only be used" not in str(error):
-                raise
-            return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about file formats; what matters ends in an error
+            try:
+                return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=True)
+            except RuntimeError as error:
+                if "mmap can only be used" not in str(error):
+                    raise
+                return torch.load(path, map_location="cpu", weights_only=not trust_pickle)
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error) and "GLOBAL" not in str(error):
+        if not _is_pickle(path, str(error)):
             raise MalformedFileError(str(path), "no torch file: truncated or of another kind") from error
         raise UnsupportedError(
             f"{path}: holds pickled Python objects, and loading them would run code that the file brings. Save "
@@ -82,6 +85,13 @@ def _load(path: Path, trust_pickle: bool) -> Any:
             message = "holds a TorchScript program; save the module with deepstruct.save(module, path) instead"
             raise UnsupportedError(f"{path}: {message}") from error
         raise MalformedFileError(str(path), "no torch file: truncated or of another kind") from error
+
+
+def _is_pickle(path: Path, complaint: str) -> bool:
+    """Whether torch refused Python objects, and not bytes that are no pickle at all."""
+    if "Unsupported operand" in complaint:
+        return files.read_bytes(path, 1) == pickle.PROTO
+    return any(word in complaint for word in ("GLOBAL", "Unsupported", "unrecognized function", "Can only"))
 
 
 def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ReadOptions, losses: list[Loss]) -> Model:

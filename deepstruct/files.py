@@ -157,8 +157,8 @@ class Targets:
                 with contextlib.suppress(OSError):
                     file.close()
             for temporary, _ in self._pending:
-                with contextlib.suppress(FileNotFoundError):
-                    temporary.unlink()
+                temporary.unlink(missing_ok=True)
+                _backup(temporary).unlink(missing_ok=True)
 
     def _commit(self) -> None:
         for file, (temporary, path) in zip(self._open, self._pending, strict=True):
@@ -180,8 +180,6 @@ class Targets:
                 for step in reversed(undo):
                     step()
                 raise
-            for temporary, _ in self._pending:
-                _backup(temporary).unlink(missing_ok=True)
 
     def _put(self, temporary: Path, path: Path) -> Callable[[], None]:
         """Moves a finished file into place and returns what would undo it."""

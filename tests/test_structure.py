@@ -168,7 +168,7 @@ def test_other_domains_are_taken_as_they_are() -> None:
     "make",
     [
         lambda: Node("", "Relu", ("x",), ("y",)),
-        lambda: Node("n", "Relu", "x", ("y",), {"a": object()}),  # type: ignore[dict-item]  # on purpose
+        lambda: Node("n", "Relu", "x", ("y",), {"a": object()}),  # type: ignore[arg-type,dict-item]  # on purpose
         lambda: Node("n", "Relu", ("x",), ("y",), {"a": True}),
         lambda: Node("n", "Relu", ("x",), ("y",), {"a": [1, 2.0]}),  # type: ignore[dict-item]  # on purpose
         lambda: Node("n", "Relu", ("x",), ("y",), {"a": 2**63}),

@@ -1,0 +1,94 @@
+"""One suite over every format: what a format says it carries comes back exactly; what it loses, it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from samples import FLOATS, SAMPLES, chains, numbers, with_weights
+
+import deepstruct
+from deepstruct import Model, formats
+from deepstruct.errors import LossError, UnsupportedError
+
+FORMATS = sorted(name for name, row in formats.table().items() if row.reads and row.writes)
+
+
+def target(folder: Path, name: str) -> Path:
+    return folder / f"model{formats.by_name(name).suffixes[0]}"
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+@pytest.mark.parametrize("name", FORMATS)
+def test_samples_come_back(tmp_path: Path, name: str, sample: str) -> None:
+    path = target(tmp_path, name)
+    model = with_weights(SAMPLES[sample], numbers)
+    report = deepstruct.save(model, path, fail_on_loss=True)
+    assert report.losses == ()
+    assert {file for file, _ in report.files} == set(tmp_path.iterdir())
+    back = deepstruct.load(path)
+    assert back.structure == model.structure
+    assert back == model
+    content = [file.read_bytes() for file, _ in report.files]
+    deepstruct.save(back, path)
+    assert [file.read_bytes() for file, _ in report.files] == content
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), dtype=st.sampled_from(FLOATS))
+def test_chains_come_back(tmp_path: Path, name: str, data: st.DataObject, dtype: str) -> None:
+    structure = data.draw(chains(dtype))
+    path = target(tmp_path, name)
+    model = with_weights(structure, numbers)
+    deepstruct.save(model, path, fail_on_loss=True)
+    assert deepstruct.load(path) == model
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_structures_alone_come_back_or_are_refused(tmp_path: Path, name: str) -> None:
+    path = target(tmp_path, name)
+    model = Model(SAMPLES["plain"])
+    if name == "onnx":
+        with pytest.raises(UnsupportedError, match="demands weights"):
+            deepstruct.save(model, path)
+        assert list(tmp_path.iterdir()) == []
+    else:
+        deepstruct.save(model, path)
+        assert deepstruct.load(path) == model
+
+
+@pytest.mark.parametrize("source", FORMATS)
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_becomes_every_other(tmp_path: Path, source: str, name: str) -> None:
+    first, second = target(tmp_path, source), tmp_path / f"other{formats.by_name(name).suffixes[-1]}"
+    model = with_weights(SAMPLES["skip-connection"])
+    deepstruct.save(model, first)
+    deepstruct.convert(first, second, fail_on_loss=True)
+    assert deepstruct.load(second) == model
+
+
+def test_a_dense_onnx_file_says_which_masks_it_loses(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    model = with_weights(SAMPLES["skip-connection"])
+    report = deepstruct.save(model, path, sparse_encoding="dense")
+    assert [(loss.what, loss.where) for loss in report.losses] == [
+        ("mask", "w.up"),
+        ("mask", "w.down"),
+        ("mask", "b.down"),
+    ]
+    before = path.read_bytes()
+    with pytest.raises(LossError, match="mask of w\\.down"):
+        deepstruct.save(model, path, sparse_encoding="dense", fail_on_loss=True)
+    assert path.read_bytes() == before
+
+
+def test_masks_can_be_inferred_from_zeros(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    model = with_weights(SAMPLES["plain"], lambda parameter, _: np.ones(parameter.shape, np.float32))
+    deepstruct.save(model, path, sparse_encoding="dense")
+    assert deepstruct.load(path).structure.density == 1
+    assert deepstruct.load(path, infer_masks=True).structure == model.structure
