@@ -261,7 +261,7 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
     if structure.attributes:
         text = json.dumps(thaw(structure.attributes), sort_keys=True, ensure_ascii=False)
         proto.metadata_props.add(key=_ATTRIBUTES_KEY, value=text)
-    graph.value_info.extend(_activations(proto, graph, structure))
+    _add_types(proto, graph, structure)
     file = targets.open(path)
     file.write(proto.SerializeToString(deterministic=True))
     start = _begin_message(file, 7)
@@ -335,17 +335,21 @@ def _attribute(name: str, value: AttributeValue, kind: str | None) -> AttributeP
     return helper.make_attribute(name, value, attr_type=number if value == () else None)
 
 
-def _activations(proto: ModelProto, graph: GraphProto, structure: Structure) -> list[ValueInfoProto]:
-    """Types of the values between the nodes, which inference cannot find once weights are sparse.
+def _add_types(proto: ModelProto, graph: GraphProto, structure: Structure) -> None:
+    """Adds the types of the values between the nodes, which inference cannot find once weights are sparse.
 
-    They are inferred on a twin in which every parameter is a graph input.
+    They are inferred on a twin in which every parameter is a graph input. An output whose rank the structure leaves
+    open gets the inferred shape too, since onnx.checker demands one.
     """
     twin = ModelProto()
     twin.CopyFrom(proto)
     twin.graph.CopyFrom(graph)
     twin.graph.input.extend(_value(p.name, p.dtype, p.shape) for p in structure.parameters)
     inferred = onnx.shape_inference.infer_shapes(twin)
-    return list(inferred.graph.value_info)
+    graph.value_info.extend(inferred.graph.value_info)
+    for output, found in zip(graph.output, inferred.graph.output, strict=True):
+        if not output.type.tensor_type.HasField("shape"):
+            output.CopyFrom(found)
 
 
 def _varint(value: int) -> bytes:

@@ -58,6 +58,7 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
 
 def _load(path: Path, trust_pickle: bool) -> Any:
     """What torch.load gives, memory-mapped where the file is of a kind that can be."""
+    files.read_bytes(path, 1)  # what the system refuses is said here; below, torch speaks of the content
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about file formats; what matters ends in an error
@@ -80,7 +81,7 @@ def _load(path: Path, trust_pickle: bool) -> Any:
             raise
         message = f"the pickled module needs code that is not importable here ({error}); run where its class is"
         raise MalformedFileError(str(path), message) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AssertionError) as error:
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AssertionError) as error:
         if "TorchScript" in str(error):
             message = "holds a TorchScript program; save the module with deepstruct.save(module, path) instead"
             raise UnsupportedError(f"{path}: {message}") from error

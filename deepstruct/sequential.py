@@ -58,8 +58,7 @@ def layer_norm(scale: Parameter, bias: Parameter | None, epsilon: float, scope: 
 def to_structure(steps: Sequence[Step], attributes: dict[str, Any] | None = None) -> Structure:
     """The structure that applies steps one after the other to ``x`` and returns ``y``.
 
-    Features run along the last dimension. The first dimension, ``batch``, is open; where the chain begins with a
-    Flatten, so is the rank of the input.
+    Input and output are matrices of features, one row a sample; the number of rows, ``batch``, is open.
 
     Raises:
         UnsupportedError: no step has a weight, so that the number of features is unknown.
@@ -86,7 +85,7 @@ def to_structure(steps: Sequence[Step], attributes: dict[str, Any] | None = None
     dtype = matrices[0].dtype
     return Structure(
         nodes=tuple(nodes),
-        inputs=(ValueInfo(source, dtype, None if steps[0].op_type == "Flatten" else ("batch", features_in)),),
+        inputs=(ValueInfo(source, dtype, ("batch", features_in)),),
         outputs=(ValueInfo(nodes[-1].outputs[0], dtype, ("batch", features_out)),),
         parameters=tuple({parameter.name: parameter for parameter in parameters}.values()),
         attributes=FrozenMapping(attributes or {}),

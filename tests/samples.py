@@ -105,7 +105,7 @@ def skip_connection() -> Structure:
         name="skip",
         opset={"": 18},
         inputs=(ValueInfo("x", "float32", ("batch", 4)),),
-        outputs=(ValueInfo("z", "float32", (None, 4)), ValueInfo("t", "float32", None)),
+        outputs=(ValueInfo("z", "float32", (None, 4)), ValueInfo("t", "float32", ("batch", 4))),
         nodes=(
             Node("up", "MatMul", ("x", "w.up"), ("u",), scope="block.up"),
             Node("act", "Elu", ("u",), ("a",), {"alpha": 0.5}),

@@ -59,8 +59,9 @@ def test_a_network_computes_its_formula() -> None:
     state = model.state_dict()
 
     def lin(name: str, h: torch.Tensor) -> torch.Tensor:
-        product: torch.Tensor = h @ (state[f"{name}.weight"] * state[f"{name}._mask"]).T
-        return product + state[f"{name}.bias"]
+        product = h @ (state[f"{name}.weight"] * state[f"{name}._mask"]).T
+        result: torch.Tensor = product + state[f"{name}.bias"]
+        return result
 
     def norm(name: str, h: torch.Tensor) -> torch.Tensor:
         return nn.functional.layer_norm(h, h.shape[1:], state[f"{name}.weight"], state[f"{name}.bias"])
