@@ -25,8 +25,10 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:  # noqa
         reading = document.from_json(jsonprofile.parse(content, options.limits), options.limits)
     except DocumentError as error:
         raise DocumentError(str(path), error.faults) from error
-    for warning in reading.warnings:
-        warnings.warn(f"{path}: {warning}", DocumentWarning, stacklevel=2)
+    if reading.warnings:
+        first, *others = reading.warnings
+        more = f" (and {len(others)} more warnings: see deepstruct validate)" if others else ""
+        warnings.warn(f"{path}: {first}{more}", DocumentWarning, stacklevel=2)
     if reading.weights is None or not options.weights:
         return Model(reading.structure)
     place = files.beside(path, reading.weights.uri, "weights.uri")

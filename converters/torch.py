@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from deepstruct import document, dtypes, files, jsonprofile, sequential, state_dict
 from deepstruct.converters import torch_graph, torch_sequential
-from deepstruct.errors import MalformedFileError, UnsupportedError
+from deepstruct.errors import MalformedFileError, UnsupportedError, WriteError
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.losses import Loss
@@ -254,7 +254,11 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
         "state_dict": tensors,
         "masks": keys,
     }
-    torch.save(content, targets.open(path))
+    try:
+        torch.save(content, targets.open(path))
+    except RuntimeError as error:  # torch's archive writer hides what the system said
+        cause = error.__context__
+        raise cause if isinstance(cause, OSError) else WriteError(str(path), "cannot be written") from error
     return []
 
 

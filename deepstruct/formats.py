@@ -222,7 +222,7 @@ def by_name(name: str) -> Format:
     row = table().get(name) or installed().get(name)
     if row is None:
         known = ", ".join(sorted(installed()))
-        raise UnsupportedError(f"no format is called {name!r}{did_you_mean(name, installed())}. Formats: {known}")
+        raise UnsupportedError(f"no format is called {name!r} (there are {known}){did_you_mean(name, installed())}")
     return row
 
 

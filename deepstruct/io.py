@@ -165,7 +165,7 @@ def _write(
     row = formats.of_target(path, format_name)
     chosen = _options(WriteOptions, row, options)
     converter = row.load()
-    with Targets(overwrite=overwrite) as targets:
+    with files.writing(path), Targets(overwrite=overwrite) as targets:
         losses += converter.write(model, path, targets, chosen)
         if fail_on_loss and losses:
             raise LossError(losses)

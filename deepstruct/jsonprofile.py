@@ -47,8 +47,9 @@ def parse(content: bytes, limits: Limits | None = None) -> Any:
         )
     except json.JSONDecodeError as error:
         at = f"line {error.lineno} column {error.colno}"
-        end = "; the file ends there: is it truncated?" if error.pos >= len(text.rstrip()) else ""
-        raise _fault("INVALID_JSON", f"not JSON: {error.msg} at {at}{end}") from error
+        ended = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
+        message = f"not JSON, {at}: {error.msg.removesuffix(' at')}{'; is the file truncated?' if ended else ''}"
+        raise _fault("INVALID_JSON", message) from error
     except RecursionError as error:
         raise _fault("LIMIT_EXCEEDED", _beyond("deeper nesting", limits, "depth")) from error
     except _RefusedError as error:

@@ -1,0 +1,92 @@
+"""What is loaded when: the budget of imports, and who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from samples import feed_forward, with_weights
+
+import deepstruct
+
+FRAMEWORKS = {"torch", "onnx", "onnxruntime", "networkx", "scipy"}
+HEAVY = FRAMEWORKS | {"numpy", "jsonschema"}
+
+ROOT = Path(deepstruct.__file__).resolve().parent
+CORE = sorted(ROOT.glob("*.py"))
+CONVERTERS = sorted((ROOT / "converters").glob("*.py"))
+
+
+def loaded(code: str, watched: set[str]) -> set[str]:
+    """Which of the watched packages are loaded after some code has run in a fresh interpreter."""
+    script = (
+        f"{code}\nimport sys\nprint(*[name for name in {sorted(watched)!r} if name in sys.modules], file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(result.stderr.split())
+
+
+def command(*arguments: str) -> str:
+    return (
+        f"import sys\nsys.argv = {['deepstruct', *arguments]!r}\nfrom deepstruct import cli\n"
+        "try:\n    cli.main()\nexcept SystemExit as error:\n    assert not error.code, error.code"
+    )
+
+
+def test_importing_loads_nothing_heavy() -> None:
+    assert loaded("import deepstruct", HEAVY) == set()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["convert", "--help"], ["--version"]])
+def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+    assert loaded(command(*arguments), HEAVY) == set()
+
+
+@pytest.mark.parametrize("name", ["validate", "info", "diff", "migrate", "convert"])
+def test_documents_are_handled_without_frameworks(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.structure.json"
+    deepstruct.save(with_weights(feed_forward()), path)
+    others = {"diff": [str(path)], "convert": [str(tmp_path / "b.structure.json")]}
+    assert loaded(command(name, str(path), *others.get(name, [])), FRAMEWORKS) == set()
+
+
+def test_every_public_name_exists() -> None:
+    assert set(deepstruct.__all__) <= set(dir(deepstruct))
+    for name in deepstruct.__all__:
+        assert getattr(deepstruct, name) is not None
+    with pytest.raises(AttributeError):
+        deepstruct.nothing  # noqa: B018 - the access is the test
+
+
+def imports(path: Path) -> list[tuple[str, str]]:
+    """(module, name) of every import statement of a file."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            found += [(node.module or "", alias.name) for alias in node.names]
+        elif isinstance(node, ast.Import):
+            found += [(alias.name, "") for alias in node.names]
+    return found
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: path.name)
+def test_the_core_imports_no_converter(path: Path) -> None:
+    for module, name in imports(path):
+        assert "converters" not in (*module.split("."), name)
+
+
+@pytest.mark.parametrize("path", CONVERTERS, ids=lambda path: path.name)
+def test_converters_know_only_their_own_framework(path: Path) -> None:
+    for module, name in imports(path):
+        if module == "deepstruct.converters":
+            assert name.split("_")[0] == path.stem.split("_")[0]
+
+
+@pytest.mark.parametrize("path", [*CORE, *CONVERTERS], ids=lambda path: path.name)
+def test_nobody_uses_a_private_name_of_a_sibling(path: Path) -> None:
+    for module, name in imports(path):
+        if module.startswith("deepstruct"):
+            assert not name.startswith("_") or name == "__version__"
