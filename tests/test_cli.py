@@ -143,8 +143,9 @@ def test_an_interruption_leaves_nothing_behind(tmp_path: Path, number: signal.Si
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_full_disk_changes_nothing(tmp_path: Path) -> None:
-    source, target = tmp_path / "source.structure.json", tmp_path / "target.structure.json"
+@pytest.mark.parametrize("suffix", ["structure.json", "pt", "onnx"])
+def test_a_full_disk_changes_nothing(tmp_path: Path, suffix: str) -> None:
+    source, target = tmp_path / "source.structure.json", tmp_path / f"target.{suffix}"
     deepstruct.save(with_weights(feed_forward((200, 300), 0.5)), source)
     deepstruct.save(with_weights(feed_forward()), target)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}

@@ -22,11 +22,10 @@ CONVERTERS = sorted((ROOT / "converters").glob("*.py"))
 
 def loaded(code: str, watched: set[str]) -> set[str]:
     """Which of the watched packages are loaded after some code has run in a fresh interpreter."""
-    script = (
-        f"{code}\nimport sys\nprint(*[name for name in {sorted(watched)!r} if name in sys.modules], file=sys.stderr)"
-    )
+    listing = f"[name for name in {sorted(watched)!r} if name in sys.modules]"
+    script = f"{code}\nimport sys\nprint('\\nloaded:', *{listing})"
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    return set(result.stderr.split())
+    return set(result.stdout.splitlines()[-1].removeprefix("loaded:").split())
 
 
 def command(*arguments: str) -> str:
