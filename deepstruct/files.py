@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
+import signal
 import stat
-import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
@@ -122,9 +124,9 @@ class Targets:
         target = Path(os.path.realpath(path))
         with writing(path):
             self._check(path)
-            handle, name = tempfile.mkstemp(prefix=f".{target.name[:100]}.", suffix=".tmp", dir=target.parent)
-        self._pending.append((Path(name), path))
-        file = os.fdopen(handle, "w+b")
+            temporary = target.parent / f".{target.name[:40]}.{secrets.token_hex(8)}.tmp"
+            self._pending.append((temporary, path))  # first, so that an interruption cannot leave it behind
+            file = temporary.open("x+b")
         self._open.append(file)
         return file
 
@@ -151,8 +153,19 @@ class Targets:
     ) -> None:
         try:
             if kind is None:
-                self._commit()
-        finally:
+                self._finish()
+        except BaseException:
+            self._clean_up()
+            raise
+        with _uninterrupted():
+            try:
+                if kind is None:
+                    self._commit()
+            finally:
+                self._clean_up()
+
+    def _clean_up(self) -> None:
+        with _uninterrupted():
             for file in self._open:
                 with contextlib.suppress(OSError):
                     file.close()
@@ -160,13 +173,17 @@ class Targets:
                 temporary.unlink(missing_ok=True)
                 _backup(temporary).unlink(missing_ok=True)
 
-    def _commit(self) -> None:
+    def _finish(self) -> None:
+        """Brings the contents to the disk."""
         for file, (temporary, path) in zip(self._open, self._pending, strict=True):
             with writing(path):
                 file.flush()
                 os.fsync(file.fileno())
                 file.close()
                 temporary.chmod(_mode(path))
+
+    def _commit(self) -> None:
+        """Puts all files in place, or none."""
         undo: list[Callable[[], None]] = []
         folders = sorted({temporary.parent for temporary, _ in self._pending})
         with contextlib.ExitStack() as locks:
@@ -223,6 +240,27 @@ def _mode(path: Path) -> int:
         mask = os.umask(0)
         os.umask(mask)
         return 0o666 & ~mask
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Holds Ctrl-C and SIGTERM back until the end of the block, where they arrive after all."""
+    if threading.current_thread() is not threading.main_thread():  # signals arrive in the main thread only
+        yield
+        return
+    held: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _frame: held.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler is not None:  # None: it was not set from Python, and cannot be set again
+                signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 @contextlib.contextmanager

@@ -1,14 +1,12 @@
 """The main job: a pruned model.pt becomes a document and an ONNX model and comes back, the same bit by bit."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path
 
 import digits
-import onnxruntime
 import torch
+from onnxruntime import InferenceSession
 from tabulate import tabulate
 
 import deepstruct
@@ -23,9 +21,8 @@ def run(*arguments: str) -> None:
 def main(folder: Path) -> None:
     """Runs everything in a folder and prints one table of what came out."""
     digits.main(folder)
-    pt, document, onnx, back = (
-        str(folder / name) for name in ("model.pt", "digits.structure.json", "digits.onnx", "back.pt")
-    )
+    names = ("model.pt", "digits.structure.json", "digits.onnx", "back.pt")
+    pt, document, onnx, back = (str(folder / name) for name in names)
     run("convert", pt, document, "--force")
     run("validate", document)
     run("info", document)
@@ -38,7 +35,7 @@ def main(folder: Path) -> None:
     _, x_test, _, y_test = digits.data()
     with torch.no_grad():
         expected = deepstruct.to_module(model)(x_test)
-        session = onnxruntime.InferenceSession(onnx)
+        session = InferenceSession(onnx)
         outputs = {
             pt: expected,
             document: deepstruct.to_module(deepstruct.load(document))(x_test),

@@ -1,12 +1,11 @@
 """Train a masked network on handwritten digits, prune it step by step to 10 % of its connections, save model.pt."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
@@ -32,12 +31,8 @@ def accuracy(outputs: torch.Tensor, labels: torch.Tensor) -> float:
 def prune(model: MaskedDeepFFN, density: float) -> None:
     """Keeps the connections of largest magnitude in each layer."""
     for layer in maskable_layers(model):
-        kept = round(density * layer.weight.numel())
-        largest = (layer.saliency * layer.mask).flatten().topk(kept).indices
-        mask = torch.zeros(layer.weight.numel(), dtype=torch.bool)
-        mask[largest] = True
-        layer.mask = mask.view_as(layer.weight)
-    model.apply_mask()
+        smallest = (layer.saliency * layer.mask).flatten().argsort()
+        layer.mask = (smallest.argsort() >= round((1 - density) * len(smallest))).view_as(layer.weight)
 
 
 def main(folder: Path) -> None:
@@ -51,12 +46,11 @@ def main(folder: Path) -> None:
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, max_lr=0.01, total_steps=150)
         for _ in range(150):
             optimiser.zero_grad()
-            loss = torch.nn.functional.cross_entropy(model(x_train), y_train, label_smoothing=0.1)
-            torch.autograd.backward(loss)
+            torch.autograd.backward(F.cross_entropy(model(x_train), y_train, label_smoothing=0.1))
             optimiser.step()
             schedule.step()
+        model.apply_mask()
         print(f"density {density:4.0%}: test accuracy {accuracy(model(x_test), y_test):.2%}")
-    model.apply_mask()
     folder.mkdir(parents=True, exist_ok=True)
     deepstruct.save(model, folder / "model.pt")
 
