@@ -32,12 +32,11 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:  # noqa
     if reading.weights is None or not options.weights:
         return Model(reading.structure)
     place = files.beside(path, reading.weights.uri, "weights.uri")
-    if not place.exists():
-        raise UnreadableFileError(
-            str(place),
-            f"does not exist, but {path.name} keeps its weights there; --no-weights reads without them",
-        )
-    weights = sidecar.read(place, reading.structure, reading.weights.layout, reading.weights.digest)
+    try:
+        weights = sidecar.read(place, reading.structure, reading.weights.layout, reading.weights.digest)
+    except UnreadableFileError as error:
+        reason = f"{error.reason}; {path.name} keeps its weights there, and --no-weights reads without them"
+        raise UnreadableFileError(error.path, reason) from error
     return Model(reading.structure, weights)
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
 from deepstruct import attributes as attribute_values
-from deepstruct import files
+from deepstruct import files, jsonprofile
 from deepstruct.converters import onnx_tensors
 from deepstruct.errors import FaultyError, MalformedFileError, UnsupportedError
 from deepstruct.files import Targets
@@ -50,6 +50,7 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
     graph = proto.graph
     if proto.functions:
         raise UnsupportedError(f"{path}: the model-local function {proto.functions[0].name!r} cannot be carried")
+    _check_opsets(path, proto)
     losses += _read_losses(proto)
     reader = _Tensors(path, options)
     for tensor in graph.initializer:
@@ -57,17 +58,17 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
     for sparse in graph.sparse_initializer:
         reader.add_sparse(sparse, "")
     nodes = [_read_node(path, n, i, reader) for i, n in enumerate(graph.node)]
-    initialised = reader.parameters.keys() | reader.constants.keys()
+    inputs = [_read_value(path, value) for value in graph.input]
     try:
         structure = Structure(
             name=graph.name or "main",
             opset=FrozenMapping({_domain(entry.domain): entry.version for entry in proto.opset_import}),
-            inputs=tuple(_read_value(path, value) for value in graph.input if value.name not in initialised),
+            inputs=tuple(value for value in inputs if not reader.initialises(value)),
             outputs=tuple(_read_value(path, value) for value in graph.output),
             nodes=tuple(_with_names([node for node in nodes if node is not None])),
             parameters=tuple(reader.parameters.values()),
             constants=FrozenMapping(reader.constants),
-            attributes=_read_attributes(path, proto),
+            attributes=_read_attributes(path, proto, options.limits),
         )
     except FaultyError as error:
         raise type(error)(f"{path}: not a valid ONNX model", error.faults) from error
@@ -81,21 +82,45 @@ def _parse(path: Path) -> ModelProto:
         raise MalformedFileError(str(path), "no ONNX model: truncated or of another kind") from error
     if not proto.ir_version or not proto.HasField("graph") or not proto.opset_import:
         raise MalformedFileError(str(path), "no ONNX model: it lacks its IR version, operator set or graph")
+    _check_text(path, proto, "model")
     return proto
+
+
+def _check_text(path: Path, message: google.protobuf.message.Message, place: str) -> None:
+    """Makes sure that every string of a message is text; protocol buffers hand out others as bytes."""
+    for field, value in message.ListFields():
+        if field.type == field.TYPE_STRING:
+            for item in (value,) if isinstance(value, (str, bytes)) else value:
+                if isinstance(item, bytes):
+                    raise MalformedFileError(str(path), f"{place}.{field.name} is no UTF-8 text: {item!r:.60}")
+        elif field.type == field.TYPE_MESSAGE:
+            repeated = not isinstance(value, google.protobuf.message.Message)
+            for position, item in enumerate(value if repeated else (value,)):
+                _check_text(path, item, f"{place}.{field.name}" + (f"[{position}]" if repeated else ""))
 
 
 def _domain(domain: str) -> str:
     return "" if domain == "ai.onnx" else domain
 
 
-def _read_attributes(path: Path, proto: ModelProto) -> FrozenMapping[Any]:
+def _check_opsets(path: Path, proto: ModelProto) -> None:
+    versions: dict[str, int] = {}
+    for entry in proto.opset_import:
+        if versions.setdefault(_domain(entry.domain), entry.version) != entry.version:
+            raise MalformedFileError(str(path), f"the operator set {entry.domain or 'ai.onnx'!r} has two versions")
+
+
+def _read_attributes(path: Path, proto: ModelProto, limits: Limits) -> dict[str, Any]:
     for entry in proto.metadata_props:
         if entry.key == _ATTRIBUTES_KEY:
             try:
-                return FrozenMapping(json.loads(entry.value))
-            except (ValueError, TypeError, RecursionError) as error:
-                raise MalformedFileError(str(path), f"metadata {_ATTRIBUTES_KEY!r} is no JSON object") from error
-    return FrozenMapping()
+                attributes = jsonprofile.parse(entry.value.encode(), limits)
+            except FaultyError as error:
+                raise MalformedFileError(str(path), f"metadata {_ATTRIBUTES_KEY!r}: {error.faults[0]}") from error
+            if not isinstance(attributes, dict):
+                raise MalformedFileError(str(path), f"metadata {_ATTRIBUTES_KEY!r} is no JSON object")
+            return attributes
+    return {}
 
 
 def _read_losses(proto: ModelProto) -> list[Loss]:
@@ -157,6 +182,20 @@ class _Tensors:
             raise MalformedFileError(str(self.path), f"two initializers are called {name!r}")
         return name
 
+    def initialises(self, value: ValueInfo) -> bool:
+        """Whether a graph input is only the declaration of an initializer, as IR versions before 4 demand."""
+        tensor = self.parameters.get(value.name) or self.constants.get(value.name)
+        if tensor is None:
+            return False
+        declared = value.shape if value.shape is not None else tensor.shape
+        fits = len(declared) == len(tensor.shape) and all(
+            dim == extent or not isinstance(dim, int) for dim, extent in zip(declared, tensor.shape, strict=True)
+        )
+        if value.dtype != tensor.dtype or not fits:
+            message = f"the initializer {value.name!r} is {tensor.dtype} {list(tensor.shape)}, but declared otherwise"
+            raise MalformedFileError(str(self.path), message)
+        return True
+
     def load(self, parameter: Parameter) -> NDArray[Any]:
         if parameter.name in self._kept:
             return self._kept[parameter.name]
@@ -178,7 +217,7 @@ def _read_value(path: Path, proto: ValueInfoProto) -> ValueInfo:
 
 def _read_node(path: Path, proto: NodeProto, position: int, tensors: _Tensors) -> Node | None:
     """The node, or None for a Constant whose value has become a parameter."""
-    if proto.op_type == "Constant" and not proto.domain and len(proto.attribute) == 1:
+    if proto.op_type == "Constant" and not proto.domain and len(proto.attribute) == 1 and len(proto.output) == 1:
         (attribute,) = proto.attribute
         if attribute.name == "sparse_value":
             tensors.add_sparse(attribute.sparse_tensor, proto.output[0])
@@ -187,6 +226,8 @@ def _read_node(path: Path, proto: NodeProto, position: int, tensors: _Tensors) -
             tensors.add_dense(attribute.t, proto.output[0])
             return None
     place = f"node {proto.name or position!r} ({proto.op_type})"
+    if proto.overload:
+        raise UnsupportedError(f"{path}: {place}: overloads of local functions cannot be carried")
     values = {a.name: _read_attribute(path, a, place) for a in proto.attribute}
     scope = next((entry.value for entry in proto.metadata_props if entry.key == _SCOPE_KEY), "")
     try:
@@ -220,6 +261,8 @@ def _with_names(nodes: list[Node]) -> Iterable[Node]:
 
 def _read_attribute(path: Path, proto: AttributeProto, place: str) -> AttributeValue:
     kinds = AttributeProto.AttributeType
+    if proto.ref_attr_name:
+        raise UnsupportedError(f"{path}: {place}: attribute {proto.name!r} refers to one of a local function")
     if proto.type == kinds.TENSOR:
         return onnx_tensors.to_constant(path, proto.t)
     if proto.type in (kinds.INT, kinds.FLOAT, kinds.INTS, kinds.FLOATS, kinds.STRING, kinds.STRINGS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from onnx import SparseTensorProto, TensorProto, numpy_helper
 from deepstruct import dtypes, files
 from deepstruct.errors import FaultyError, MalformedFileError, UnsupportedError
 from deepstruct.limits import Limits, variable
-from deepstruct.mask import Mask
+from deepstruct.mask import Mask, check_shape
 from deepstruct.structure import Parameter
 from deepstruct.tensor import MAX_ELEMENTS, Tensor
 
@@ -67,23 +68,29 @@ def to_array(path: Path, proto: TensorProto) -> NDArray[Any]:
 def _external(path: Path, proto: TensorProto, dtype: str) -> NDArray[Any]:
     entries = {entry.key: entry.value for entry in proto.external_data}
     place = files.beside(path, entries.get("location", ""), f"tensor {proto.name!r}: external location")
-    expected = math.prod(proto.dims) * dtypes.to_numpy(dtype).itemsize
+    if dtype == "string":
+        raise UnsupportedError(f"{path}: tensor {proto.name!r}: strings cannot lie in an external file")
     try:
-        offset, length = int(entries.get("offset", 0)), int(entries.get("length", expected))
-    except ValueError as error:
-        raise MalformedFileError(str(path), f"tensor {proto.name!r}: external offset or length is no number") from error
+        shape = check_shape(tuple(proto.dims))
+    except FaultyError as error:
+        raise MalformedFileError(str(path), f"tensor {proto.name!r}: {error.faults[0].message}") from error
+    expected = math.prod(shape) * dtypes.to_numpy(dtype).itemsize
+    texts = entries.get("offset", "0"), entries.get("length", str(expected))
+    if not all(re.fullmatch(r"[0-9]{1,18}", text) for text in texts):
+        raise MalformedFileError(str(path), f"tensor {proto.name!r}: external offset and length are no numbers")
+    offset, length = map(int, texts)
     with files.reading(place):
         size = place.stat().st_size
-        if length != expected or offset < 0 or offset + length > size:
+        if length != expected or offset + length > size:
             raise MalformedFileError(
                 str(path),
                 f"tensor {proto.name!r} takes {expected} bytes, but refers to {length} bytes at offset {offset} of "
                 f"{place.name}, which has {size}",
             )
         if not length:
-            return np.empty(tuple(proto.dims), dtypes.to_numpy(dtype))
+            return np.empty(shape, dtypes.to_numpy(dtype))
         content = np.memmap(place, dtype=np.uint8, mode="r", offset=offset, shape=(length,))
-    return np.asarray(content).view(dtypes.to_numpy(dtype)).reshape(tuple(proto.dims))
+    return np.asarray(content).view(dtypes.to_numpy(dtype)).reshape(shape)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,9 +23,10 @@ from numpy.typing import NDArray
 
 from deepstruct import document, dtypes, files, jsonprofile, sequential, state_dict
 from deepstruct.converters import torch_graph, torch_sequential
-from deepstruct.errors import MalformedFileError, UnsupportedError, WriteError
+from deepstruct.errors import FaultyError, MalformedFileError, UnsupportedError, WriteError
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
+from deepstruct.limits import Limits, variable
 from deepstruct.losses import Loss
 from deepstruct.mask import Mask
 from deepstruct.model import Model, Weights
@@ -33,6 +35,7 @@ from deepstruct.structure import Parameter, Structure
 _FORMAT = "deepstruct"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net")  # where trainers put the state_dict
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
+_DEEPEST = 3  # dicts in dicts before the state_dict
 _BYTES_VIEW = {1: torch.uint8, 2: torch.int16}
 
 
@@ -43,22 +46,25 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
         MalformedFileError: the file is no torch file, or inconsistent.
         UnsupportedError: it is a pickle that was not trusted, or does not say how its parameters are wired.
     """
-    content = _load(path, options.trust_pickle)
-    if isinstance(content, torch.nn.Module):
-        return from_object(content, losses, infer_masks=options.infer_masks)
-    if not isinstance(content, Mapping):
-        raise UnsupportedError(f"{path}: holds a {type(content).__name__}, not a state_dict or a checkpoint")
+    content = _load(path, options)
     try:
+        if isinstance(content, torch.nn.Module):
+            return from_object(content, losses, infer_masks=options.infer_masks)
+        if not isinstance(content, Mapping):
+            raise UnsupportedError(f"holds a {type(content).__name__}, not a state_dict or a checkpoint")  # noqa: TRY301 - named below
         if content.get("format") == _FORMAT:
             return _from_checkpoint(path, content, options, losses)
         return _from_state_dict(path, content, options, losses)
     except UnsupportedError as error:
         raise UnsupportedError(f"{path}: {error}") from error
+    except FaultyError as error:
+        raise type(error)(f"{path}: {error.subject}", error.faults) from error
 
 
-def _load(path: Path, trust_pickle: bool) -> Any:
+def _load(path: Path, options: ReadOptions) -> Any:
     """What torch.load gives, memory-mapped where the file is of a kind that can be."""
-    files.read_bytes(path, 1)  # what the system refuses is said here; below, torch speaks of the content
+    trust_pickle = options.trust_pickle
+    _check_archive(path, options.limits)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about file formats; what matters ends in an error
@@ -76,16 +82,33 @@ def _load(path: Path, trust_pickle: bool) -> Any:
             "the module with deepstruct.save(module, path) or its numbers with torch.save(module.state_dict(), "
             "path); for a file you made yourself, --trust-pickle (in Python: trust_pickle=True) loads it"
         ) from error
-    except (ModuleNotFoundError, AttributeError) as error:
-        if not trust_pickle:
-            raise
-        message = f"the pickled module needs code that is not importable here ({error}); run where its class is"
-        raise MalformedFileError(str(path), message) from error
-    except (RuntimeError, OSError, EOFError, ValueError, LookupError, TypeError, AssertionError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged pickle can make torch's unpickler fail in any way
+        if trust_pickle and isinstance(error, (ModuleNotFoundError, AttributeError)):
+            message = f"the pickled module needs code that is not importable here ({error}); run where its class is"
+            raise MalformedFileError(str(path), message) from error
         if "TorchScript" in str(error):
             message = "holds a TorchScript program; save the module with deepstruct.save(module, path) instead"
             raise UnsupportedError(f"{path}: {message}") from error
         raise MalformedFileError(str(path), "no torch file: truncated or of another kind") from error
+
+
+def _check_archive(path: Path, limits: Limits) -> None:
+    """Refuses zip archives that unpack to far more than they hold; torch itself never compresses."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+        raise MalformedFileError(str(path), "no torch file: a damaged zip archive") from error
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise MalformedFileError(str(path), f"no torch file: {member.filename!r:.60} is compressed")
+        if member.filename.endswith(".pkl") and member.file_size > limits.pickle_bytes:
+            message = f"its pickle takes {member.file_size} bytes; set {variable('pickle_bytes')} to allow it"
+            raise MalformedFileError(str(path), message)
 
 
 def _is_pickle(path: Path, complaint: str) -> bool:
@@ -99,11 +122,13 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ReadOption
     text, tensors, keys = content.get("structure"), content.get("state_dict"), content.get("masks")
     if not isinstance(text, str) or not isinstance(tensors, Mapping) or not isinstance(keys, Mapping):
         raise MalformedFileError(str(path), "a deepstruct checkpoint lacks its structure, state_dict or masks")
-    structure = document.from_json(jsonprofile.parse(text.encode(), options.limits), options.limits).structure
-    unknown = keys.keys() - {parameter.name for parameter in structure.parameters}
-    missing = set(keys.values()) - tensors.keys()
-    if unknown or missing:
-        message = f"masks and parameters do not belong together: {', '.join(sorted(map(str, unknown | missing)))}"
+    content_of_text = text.encode("utf-8", "surrogatepass")
+    structure = document.from_json(jsonprofile.parse(content_of_text, options.limits), options.limits).structure
+    names = {parameter.name for parameter in structure.parameters}
+    values = {key if isinstance(key, str) else repr(key) for key in keys.values()}
+    odd = (keys.keys() - names) | (values - tensors.keys()) | (tensors.keys() - names - values)
+    if odd:
+        message = f"state_dict, masks and structure do not belong together: {', '.join(sorted(map(str, odd)))[:200]}"
         raise MalformedFileError(str(path), message)
     masks = {name: _to_mask(path, keys[name], tensors[keys[name]]) for name in keys}
     parameters = tuple(replace(p, mask=masks.get(p.name)) for p in structure.parameters)
@@ -125,6 +150,9 @@ def _from_state_dict(path: Path, content: Mapping[str, Any], options: ReadOption
     tensors = _find_tensors(path, content, losses)
     keys = state_dict.mask_keys(list(tensors))
     names = [key.removesuffix("_orig") if key.removesuffix("_orig") in keys else key for key in tensors]
+    twice = sorted(name for name in set(names) if names.count(name) > 1)
+    if twice:
+        raise MalformedFileError(str(path), f"has {twice[0]} twice: as {twice[0]} and as {twice[0]}_orig")
     arrays = {
         name: _to_numpy(path, key, tensors[key])
         for name, key in zip(names, tensors, strict=True)
@@ -144,15 +172,17 @@ def _from_state_dict(path: Path, content: Mapping[str, Any], options: ReadOption
     return Model(structure, Weights(structure, arrays))
 
 
-def _find_tensors(path: Path, content: Mapping[str, Any], losses: list[Loss]) -> dict[str, torch.Tensor]:
+def _find_tensors(
+    path: Path, content: Mapping[str, Any], losses: list[Loss], depth: int = 0
+) -> dict[str, torch.Tensor]:
     """The state_dict inside what a trainer saved, without the prefixes of wrappers."""
-    if not any(isinstance(value, torch.Tensor) for value in content.values()):
+    if depth < _DEEPEST and not any(isinstance(value, torch.Tensor) for value in content.values()):
         for key in _WRAPPERS:
             if isinstance(content.get(key), Mapping):
                 others = ", ".join(repr(name) for name in content if name != key)
                 if others:
                     losses.append(Loss("entries", path.name, f"only {key!r} is part of a model, not {others}"))
-                return _find_tensors(path, content[key], losses)
+                return _find_tensors(path, content[key], losses, depth + 1)
     tensors = {}
     for key, value in content.items():
         if not isinstance(key, str):
@@ -178,11 +208,14 @@ def _to_numpy(path: Path | str, name: str, tensor: Any) -> NDArray[Any]:
     """
     if not isinstance(tensor, torch.Tensor):
         raise MalformedFileError(str(path), f"{name} is a {type(tensor).__name__}, not a tensor")
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
-        raise UnsupportedError(f"{name} is a {tensor.layout} tensor on {tensor.device}; save a plain dense one")
+    kinds = {"nested": tensor.is_nested, "quantized": tensor.is_quantized, "meta": tensor.is_meta}
+    kind = next((word for word, holds in kinds.items() if holds), str(tensor.layout).removeprefix("torch."))
+    if kind != "strided":
+        raise UnsupportedError(f"{name} is a {kind} tensor; save a plain dense one")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise MalformedFileError(str(path), f"{name} claims {tensor.numel()} elements, more than the file holds")
-    tensor = tensor.detach().cpu().contiguous()
+        message = f"{name} claims {tensor.numel()} elements, more than the file holds; save a contiguous() copy of it"
+        raise MalformedFileError(str(path), message)
+    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     name_of_dtype = str(tensor.dtype).removeprefix("torch.")
     if name_of_dtype not in dtypes.DTYPES:
         raise UnsupportedError(f"{name} has dtype {tensor.dtype}, which documents have no name for")

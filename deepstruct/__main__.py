@@ -1,5 +1,18 @@
-"""`python -m deepstruct` is the command `deepstruct`."""
+"""The entry point: `deepstruct` and `python -m deepstruct`."""
 
-from deepstruct.cli import main
+from __future__ import annotations
 
-main()
+import signal
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Runs the command; Ctrl-C while it is still being imported ends it without a traceback."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from deepstruct import cli
+
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

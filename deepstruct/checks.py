@@ -60,7 +60,7 @@ def _definitions(structure: Structure) -> Iterable[tuple[str, str]]:
 def _opset(structure: Structure) -> Iterable[Fault]:
     for domain, version in structure.opset.items():
         place = pointer("graph", "opset", domain)
-        if type(version) is not int or version < 1:
+        if type(version) is not int or not 1 <= version < 2**31:
             yield Fault("TYPE_MISMATCH", place, f"an opset version is a positive integer, not {version!r:.40}")
         elif operators.is_known_domain(domain) and version > operators.newest_opset(domain):
             newest = operators.newest_opset(domain)
@@ -137,6 +137,9 @@ def _operator(node: Node, opset: Mapping[str, int]) -> Iterable[Fault]:
         if not least <= count <= most:
             allowed = str(least) if least == most else f"{least} to {most if most < 2**31 - 1 else 'any number of'}"
             yield Fault("OPERATOR_ARITY", f"/{side}", f"{node.op_type} takes {allowed} {side}, not {count}")
+        for position, name in enumerate(getattr(node, side)[:least]):
+            if not name:
+                yield Fault("OPERATOR_ARITY", f"/{side}/{position}", f"{node.op_type} cannot do without this one")
     for name in sorted(operator.required - set(node.attributes)):
         yield Fault("OPERATOR_ATTRIBUTE", "/attributes", f"{node.op_type} needs the attribute {name!r}")
     for name, value in node.attributes.items():

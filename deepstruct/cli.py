@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 
 _EPILOG = """\b
 Exit codes: 0 done; 1 a finding (invalid, different); 2 usage; 3 unreadable input; 4 unsupported;
-5 loss under --fail-on-loss; 6 missing package; 7 output cannot be written; 70 a bug of deepstruct.
+5 loss under --fail-on-loss; 6 missing package; 7 output cannot be written; 70 a bug of deepstruct;
+130 and 143 interrupted.
 """
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -100,9 +103,9 @@ def convert(
         click.echo(json.dumps({"written": files, "losses": losses}))
         return
     for loss in report.losses:
-        click.echo(f"not carried: {loss}", err=True)
+        _say(f"not carried: {loss}")
     if written:
-        click.echo("wrote " + ", ".join(f"{path} ({_bytes(size)})" for path, size in written), err=True)
+        _say("wrote " + ", ".join(f"{path} ({_bytes(size)})" for path, size in written))
 
 
 @cli.command()
@@ -204,6 +207,8 @@ def diff(context: click.Context, before: str, after: str, as_json: bool) -> None
     """
     from deepstruct import summary
 
+    if before == after == "-":
+        raise UsageError("only one of the two can be standard input")
     found = summary.compare(_structure(before, None, {}), _structure(after, None, {}))
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
@@ -268,7 +273,7 @@ def schema(version: str | None, strict: bool) -> None:
     """Print the JSON Schema of the document."""
     from deepstruct import schemas
 
-    chosen = version or schemas.VERSIONS[-1]
+    chosen = schemas.VERSIONS[-1] if version is None else version
     if chosen not in schemas.VERSIONS:
         raise UsageError(f"there is no schema {chosen!r}; versions: {', '.join(schemas.VERSIONS)}")
     click.echo(schemas.text(f"structure-{chosen}{'-strict' if strict else ''}.json"), nl=False)
@@ -287,6 +292,8 @@ def migrate(context: click.Context, paths: tuple[str, ...], check: bool) -> None
 
     outdated = False
     for path in paths:
+        if path == "-":
+            raise UsageError("migrate works in place: name a file")
         before, after = rewriting.migrate(Path(path), write=not check)
         outdated |= before != after
         state = f"{before}, current" if before == after else f"{before} -> {after}" + (" needed" if check else "")
@@ -354,13 +361,34 @@ def _terminate(_number: int, _frame: object) -> NoReturn:
 
 def main() -> NoReturn:
     """Runs the command and exits with the code of what happened."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _terminate)  # so that temporary files are removed
     warnings.simplefilter("ignore")
     warnings.simplefilter("always", DeepstructWarning)
-    warnings.showwarning = lambda message, *_: click.echo(f"warning: {message}", err=True)
+    warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
+    for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, stream) is None:  # closed by the caller
+            setattr(sys, stream, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for the whole run
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    sys.exit(_run(lambda: cli.main(arguments, standalone_mode=False, prog_name="deepstruct"), debug))
+    code = _run(lambda: cli.main(arguments, standalone_mode=False, prog_name="deepstruct"), debug)
+    if code == 7:
+        _abandon(sys.stdout)
+    sys.exit(code)
+
+
+def _abandon(stream: Any) -> None:
+    """Lets go of text that cannot be written, over which the interpreter would fail once more when it exits."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _say(message: str) -> None:
+    """Tells a person something, who may not be there any more."""
+    with contextlib.suppress(OSError):
+        click.echo(message, err=True)
 
 
 def _run(command: Callable[[], object], debug: bool) -> int:
@@ -372,27 +400,30 @@ def _run(command: Callable[[], object], debug: bool) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; no file is half-written", err=True)
+        _say("interrupted; no file is half-written")
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except DeepstructError as error:
-        if debug:
-            raise
-        click.echo(f"error: {error}", err=True)
-        return error.exit_code
-    except MemoryError:
-        if debug:
-            raise
-        click.echo("error: not enough memory for this file", err=True)
-        return 3
+    except SystemExit as error:
+        if error.code == 1:  # click's answer to a closed pipe; commands leave by Exit
+            return 0
+        return error.code if isinstance(error.code, int) else 70
     except Exception as error:
         if debug:
-            raise
-        kind = type(error).__name__
-        click.echo(f"error: a bug in deepstruct ({kind}: {error}); run again with --debug and report it", err=True)
-        return 70
+            traceback.print_exc()
+        code, message = _explain(error)
+        _say(f"error: {message}")
+        return code
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit code and message of an error."""
+    if isinstance(error, DeepstructError):
+        return error.exit_code, str(error)
+    if isinstance(error, OSError):
+        return 7, f"standard output cannot be written: {error.strerror or error}"
+    if isinstance(error, MemoryError):
+        return 3, "not enough memory for this file"
+    return 70, f"a bug in deepstruct ({type(error).__name__}: {error}); run again with --debug and report it"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -169,6 +170,7 @@ class _Reader:
         self.raise_if_faulty()
         document = migrations.migrate(document)
         extra = self.extensions(document)
+        self.member(document, "generator", dict, "", {})
         graph = self.member(document, "graph", dict, "")
         parameters = self.parameters(self.member(document, "parameters", dict, "", {}))
         weights = self.weights(document, extra)
@@ -238,8 +240,10 @@ class _Reader:
         used = self.member(document, "extensions_used", list, "", [])
         required = self.member(document, "extensions_required", list, "", [])
         for key, names in (("extensions_used", used), ("extensions_required", required)):
-            if not all(isinstance(name, str) for name in names):
-                self.faults.append(Fault("TYPE_MISMATCH", pointer(key), "must be a list of strings"))
+            for position, name in enumerate(names):
+                if not isinstance(name, str) or not re.fullmatch(r"[A-Z0-9]+_[a-z0-9_]+", name):
+                    message = f"{name!r:.60} is no extension name, such as VENDOR_feature"
+                    self.faults.append(Fault("INVALID_VALUE", pointer(key, position), message))
         for position, name in enumerate(required):
             place = pointer("extensions_required", position)
             if name not in used:
@@ -256,7 +260,7 @@ class _Reader:
         constants = self.member(graph, "constants", dict, "/graph", {})
         lists = {key: self.member(graph, key, list, "/graph") for key in ("inputs", "outputs", "nodes")}
         members: dict[str, Any] = {
-            "name": self.member(graph, "name", str, "/graph", ""),
+            "name": self.member(graph, "name", str, "/graph", "main"),
             "opset": opset,
             "attributes": self.member(graph, "attributes", dict, "/graph", {}),
             "constants": {name: self.constant(name, value) for name, value in constants.items()},

@@ -1,4 +1,4 @@
-"""How a mask is written in a document: encodings, block factoring, and the choice of the smallest.
+"""How a mask is written in a document: encodings, and the choice of the smallest.
 
 The rules are those of `docs/format.md`, section "Masks". Nothing here knows about files.
 """
@@ -17,10 +17,10 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from deepstruct import leb128
+from deepstruct import blocks, leb128
 from deepstruct.errors import DocumentError, Fault, FaultyError
 from deepstruct.limits import Limits, variable
-from deepstruct.mask import Mask
+from deepstruct.mask import Mask, set_bits
 
 Encoding = Literal["full", "coo", "bitmap", "delta-varint"]
 ENCODINGS: tuple[str, ...] = get_args(Encoding)
@@ -56,42 +56,48 @@ def encode(mask: Mask, encoding: Encoding | None = None) -> dict[str, Any]:
 
 
 def _coo(mask: Mask) -> list[list[int]]:
-    if not mask.shape:
-        return [[]] * mask.nnz
-    coordinates = np.unravel_index(mask.indices(), mask.shape)
-    result: list[list[int]] = np.stack(coordinates, axis=1).tolist()
-    return result
+    coordinates: list[list[int]] = [[] for _ in range(mask.nnz)]
+    for axis, stride in enumerate(_strides(mask.shape)):
+        column = mask.indices() // stride % mask.shape[axis]
+        for coordinate, value in zip(coordinates, column.tolist(), strict=True):
+            coordinate.append(value)
+    return coordinates
+
+
+def _strides(shape: tuple[int, ...]) -> list[int]:
+    """Row-major strides in elements."""
+    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def _packed_candidates(mask: Mask, encoding: Encoding | None) -> list[dict[str, Any]]:
-    array = mask.to_array()
-    block_shape = find_block_shape(array)
-    coarse = array[tuple(slice(None, None, block) for block in block_shape)]
-    blocks = {} if math.prod(block_shape) == 1 else {"block_shape": list(block_shape)}
+    block_shape = blocks.find(mask)
+    coarse = blocks.reduce(mask, block_shape)
+    form = {} if coarse is mask else {"block_shape": list(block_shape)}
     raws: dict[str, NDArray[np.uint8]] = {}
-    if encoding in (None, "bitmap"):
-        raws["bitmap"] = np.packbits(coarse.reshape(-1), bitorder="little")
-    indices = np.flatnonzero(coarse)
     # A gap takes at least one byte, so on dense masks it cannot compete with one bit an element.
-    if encoding == "delta-varint" or (encoding is None and 3 * indices.size <= coarse.size):
-        raws["delta-varint"] = leb128.encode(np.diff(indices, prepend=-1) - 1)
+    if encoding == "delta-varint" or (encoding is None and 3 * coarse.nnz <= coarse.size):
+        raws["delta-varint"] = leb128.encode(np.diff(coarse.indices(), prepend=-1) - 1)
+    # On large and very sparse masks the bitmap's empty bytes alone compress to more than all gaps take.
+    hopeless = coarse.packed.size > _EXHAUSTIVE and "delta-varint" in raws and 64 * coarse.nnz < coarse.packed.size
+    if encoding == "bitmap" or (encoding is None and not hopeless):
+        raws = {"bitmap": coarse.packed, **raws}
     candidates = []
     for name, raw in raws.items():
-        candidates.append(_with_data(name, blocks, "none", raw.tobytes()))
+        candidates.append(_with_data(name, form, "none", raw.tobytes()))
     estimates = {name: _entropy_bytes(raw) for name, raw in raws.items()}
     for name, raw in raws.items():
         promising = raw.size <= _EXHAUSTIVE or estimates[name] <= 1.05 * min(estimates.values())
         if promising:
-            candidates.append(_with_data(name, blocks, "deflate", _deflate(raw, huffman_only=True)))
+            candidates.append(_with_data(name, form, "deflate", _deflate(raw, huffman_only=True)))
         if raw.size <= _EXHAUSTIVE or _repeats(raw):
-            candidates.append(_with_data(name, blocks, "deflate", _deflate(raw, huffman_only=False)))
+            candidates.append(_with_data(name, form, "deflate", _deflate(raw, huffman_only=False)))
     return candidates
 
 
-def _with_data(encoding: str, blocks: dict[str, Any], compression: str, payload: bytes) -> dict[str, Any]:
+def _with_data(encoding: str, form: dict[str, Any], compression: str, payload: bytes) -> dict[str, Any]:
     compressed = {} if compression == "none" else {"compression": compression}
     data = base64.b64encode(payload).decode("ascii")
-    return {"encoding": encoding, **blocks, **compressed, "data": data}
+    return {"encoding": encoding, **form, **compressed, "data": data}
 
 
 def _deflate(raw: NDArray[np.uint8], *, huffman_only: bool) -> bytes:
@@ -113,21 +119,6 @@ def _repeats(raw: NDArray[np.uint8]) -> bool:
     middle = (raw.size - window) // 2
     sample = np.concatenate([raw[:window], raw[middle : middle + window], raw[-window:]])
     return len(_deflate(sample, huffman_only=False)) < 0.98 * len(_deflate(sample, huffman_only=True))
-
-
-def find_block_shape(array: NDArray[np.bool_]) -> tuple[int, ...]:
-    """The largest blocks, aligned to the origin, inside which a bool array is constant.
-
-    Along each axis that is the greatest common divisor of the extent and of all positions where a slice
-    differs from the one before.
-    """
-    block_shape = []
-    for axis, extent in enumerate(array.shape):
-        along = np.moveaxis(array, axis, 0)
-        others = tuple(range(1, array.ndim))
-        changes = np.flatnonzero((along[1:] != along[:-1]).any(axis=others)) + 1
-        block_shape.append(int(np.gcd.reduce(changes, initial=max(extent, 1))))
-    return tuple(block_shape)
 
 
 @dataclass(frozen=True)
@@ -247,10 +238,10 @@ def _decode_coo(payload: _Payload) -> Mask:
     for position in range(1, len(payload.indices)):
         if payload.indices[position - 1] >= payload.indices[position]:
             raise _wrong("MASK_NOT_SORTED", f"/indices/{position}", "indices must be sorted and without duplicates")
-    bits = np.zeros(payload.grid, dtype=np.bool_)
-    if payload.indices:
-        bits[tuple(np.array(payload.indices, dtype=np.int64).reshape(-1, rank).T)] = True
-    return _expand(bits, payload)
+    flat = np.zeros(len(payload.indices), dtype=np.int64)
+    for axis, stride in enumerate(_strides(payload.grid)):
+        flat += np.array([index[axis] for index in payload.indices], dtype=np.int64) * stride
+    return blocks.expand(Mask.from_indices(payload.grid, flat), payload.block_shape)
 
 
 def _decode_packed(payload: _Payload) -> Mask:
@@ -260,30 +251,28 @@ def _decode_packed(payload: _Payload) -> Mask:
     except (binascii.Error, ValueError) as error:
         raise _wrong("MASK_DATA", "/data", f"data is not base64 (RFC 4648 section 4): {error}") from error
     if payload.encoding == "bitmap":
-        packed = _collect(_blocks(raw, payload, (size + 7) // 8), (size + 7) // 8)
+        packed = _collect(_inflated(raw, payload, (size + 7) // 8), (size + 7) // 8)
         try:
             coarse = Mask(payload.grid, packed)
         except FaultyError as error:
             raise DocumentError("mask", [fault.under("/data") for fault in error.faults]) from error
-        if math.prod(payload.block_shape) == 1:
-            return coarse
-        return _expand(coarse.to_array(), payload)
+        return blocks.expand(coarse, payload.block_shape)
     # Gaps below 128 take one byte; every further byte of a number needs a gap of at least 128.
     longest = payload.grid_nnz + size // 127 + leb128.MAX_BYTES
-    bits = np.zeros(size, dtype=np.bool_)
+    bits = np.zeros((size + 7) // 8, dtype=np.uint8)
     position = -1
     try:
-        for gaps in leb128.decode(_blocks(raw, payload, longest)):
+        for gaps in leb128.decode(_inflated(raw, payload, longest)):
             if float(gaps.sum(dtype=np.float64)) + gaps.size > size - 1 - position:
                 raise _wrong("MASK_INDEX_OUT_OF_RANGE", "/data", f"a gap leads behind the {size} elements")
             indices = np.cumsum(gaps + 1) + position
-            bits[indices] = True
+            set_bits(bits, indices)
             position = int(indices[-1])
     except ValueError as error:
         if isinstance(error, DocumentError):
             raise
         raise _wrong("MASK_DATA", "/data", f"not a delta-varint sequence: {error}") from error
-    return _expand(bits.reshape(payload.grid), payload)
+    return blocks.expand(Mask(payload.grid, bits), payload.block_shape)
 
 
 def _collect(blocks: Iterator[NDArray[np.uint8]], expected: int) -> NDArray[np.uint8]:
@@ -293,7 +282,7 @@ def _collect(blocks: Iterator[NDArray[np.uint8]], expected: int) -> NDArray[np.u
     return packed
 
 
-def _blocks(raw: bytes, payload: _Payload, longest: int) -> Iterator[NDArray[np.uint8]]:
+def _inflated(raw: bytes, payload: _Payload, longest: int) -> Iterator[NDArray[np.uint8]]:
     """The payload's bytes in blocks, inflated where compressed; stops a payload longer than `longest`."""
     if payload.compression == "none":
         if len(raw) > longest:
@@ -316,11 +305,3 @@ def _blocks(raw: bytes, payload: _Payload, longest: int) -> Iterator[NDArray[np.
         raise _wrong("MASK_DATA", "/data", f"not a zlib stream (RFC 1950): {error}") from error
     if inflater.unused_data:
         raise _wrong("MASK_DATA", "/data", "there are bytes behind the deflate stream")
-
-
-def _expand(coarse: NDArray[np.bool_], payload: _Payload) -> Mask:
-    array = coarse
-    for axis, block in enumerate(payload.block_shape):
-        if block > 1:
-            array = np.repeat(array, block, axis=axis)
-    return Mask.from_array(array)

@@ -32,8 +32,12 @@ def read_bytes(path: Path, limit: int | None = None) -> bytes:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turns the operating system's refusals while reading `path` into `UnreadableFileError`."""
+    """Turns the operating system's refusals while reading `path` into `UnreadableFileError`.
+
+    What is no regular file is refused before anything waits for it.
+    """
     try:
+        _require_regular(path)
         yield
     except IsADirectoryError as error:
         raise UnreadableFileError(str(path), "is a directory; name a file in it") from error
@@ -45,6 +49,14 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise UnreadableFileError(str(path), f"cannot be read: {error.strerror or error}") from error
+
+
+def _require_regular(path: Path) -> None:
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        raise UnreadableFileError(str(path), "is no regular file; for a pipe, use - and standard input")
 
 
 @contextlib.contextmanager
@@ -107,12 +119,13 @@ class Targets:
     def __init__(self, *, overwrite: bool = False) -> None:
         self._overwrite = overwrite
         self._pending: list[tuple[Path, Path]] = []  # (temporary file, target)
+        self._targets: list[Path] = []  # what each path leads to once links are followed
         self._open: list[IO[bytes]] = []
+        self._sizes: dict[Path, int] = {}
 
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files of this set, in the order they were opened."""
-        return tuple(path for _, path in self._pending)
+    def sizes(self) -> tuple[tuple[Path, int], ...]:
+        """Path and size in bytes of each file once it is in place, in the order in which they were opened."""
+        return tuple((path, self._sizes[path]) for _, path in self._pending)
 
     def open(self, path: Path) -> IO[bytes]:
         """A new binary file, readable and seekable, that becomes `path` in the end.
@@ -122,9 +135,13 @@ class Targets:
             WriteError: the operating system does not let us.
         """
         target = Path(os.path.realpath(path))
+        if target in self._targets:
+            raise UsageError(f"{path}: is the same file as another one that would be written; choose another target")
         with writing(path):
+            path.parent.stat()
             self._check(path)
             temporary = target.parent / f".{target.name[:40]}.{secrets.token_hex(8)}.tmp"
+            self._targets.append(target)
             self._pending.append((temporary, path))  # first, so that an interruption cannot leave it behind
             file = temporary.open("x+b")
         self._open.append(file)
@@ -179,6 +196,7 @@ class Targets:
             with writing(path):
                 file.flush()
                 os.fsync(file.fileno())
+                self._sizes[path] = os.fstat(file.fileno()).st_size
                 file.close()
                 temporary.chmod(_mode(path))
 

@@ -243,7 +243,7 @@ def of_source(path: Path, name: str | None = None) -> Format:
         UnsupportedError: it is unknown, or cannot be read.
         UnreadableFileError: the file cannot be opened.
     """
-    row = by_name(name) if name else by_suffix(path)
+    row = by_suffix(path) if name is None else by_name(name)
     if row is None:
         start = files.read_bytes(path, 16).lstrip()
         row = next((r for r in installed().values() if any(start.startswith(m) for m in r.magic)), None)
@@ -260,7 +260,7 @@ def of_target(path: Path, name: str | None = None) -> Format:
     Raises:
         UnsupportedError: it is unknown, or cannot be written.
     """
-    row = by_name(name) if name else by_suffix(path)
+    row = by_suffix(path) if name is None else by_name(name)
     if row is None:
         known = ", ".join(suffix for r in installed().values() if r.writes for suffix in r.suffixes)
         raise UnsupportedError(f"{path}: no format has this suffix; use one of {known}, or name it with --to")

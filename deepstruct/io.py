@@ -169,4 +169,4 @@ def _write(
         losses += converter.write(model, path, targets, chosen)
         if fail_on_loss and losses:
             raise LossError(losses)
-    return Report(tuple((place, place.stat().st_size) for place in targets.paths), tuple(losses))
+    return Report(targets.sizes(), tuple(losses))

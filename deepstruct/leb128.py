@@ -15,15 +15,16 @@ def encode(values: NDArray[np.int64]) -> NDArray[np.uint8]:
     if not values.size or int(values.max()) < 0x80:
         return values.astype(np.uint8)
     lengths = np.ones(values.size, dtype=np.int64)
-    for count in range(1, MAX_BYTES):
+    longest = (int(values.max()).bit_length() + 6) // 7
+    for count in range(1, longest):
         lengths += values >= 1 << (7 * count)
     starts = np.cumsum(lengths) - lengths
     encoded = np.empty(int(lengths.sum()), dtype=np.uint8)
-    for position in range(int(lengths.max())):
-        present = lengths > position
-        septets = ((values[present] >> (7 * position)) & 0x7F).astype(np.uint8)
-        septets |= (lengths[present] > position + 1).astype(np.uint8) << 7
-        encoded[starts[present] + position] = septets
+    encoded[starts] = (values & 0x7F) | (lengths > 1) << 7
+    for position in range(1, longest):
+        present = np.flatnonzero(lengths > position)
+        septets = (values[present] >> (7 * position)) & 0x7F
+        encoded[starts[present] + position] = septets | (lengths[present] > position + 1) << 7
     return encoded
 
 
@@ -31,7 +32,7 @@ def decode(blocks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.int64]]:
     """The int64 values of a byte stream, block by block; a value may straddle two blocks.
 
     Raises:
-        ValueError: a value has more than 63 bits, or the stream ends inside a value.
+        ValueError: a value has more than 63 bits or is not in its shortest form, or the stream ends inside a value.
     """
     rest = np.empty(0, dtype=np.uint8)
     for block in blocks:
@@ -60,4 +61,6 @@ def _decode_complete(stream: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDAr
         present = lengths > position
         septets = (stream[starts[present] + position] & 0x7F).astype(np.int64)
         values[present] |= septets << (7 * position)
+    if bool(((stream[ends] == 0) & (lengths > 1)).any()):
+        raise ValueError("a number is not in its shortest form")
     return values

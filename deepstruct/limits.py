@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, fields
 
 from deepstruct.errors import UsageError
@@ -20,6 +21,7 @@ class Limits:
         values: number of JSON values in the document.
         mask_elements: elements of one mask.
         total_mask_elements: elements of all masks of a document together (one bit of memory each).
+        pickle_bytes: size of the pickle in a torch archive, which has the names and shapes but no numbers.
     """
 
     document_bytes: int = 512 * 2**20
@@ -27,6 +29,7 @@ class Limits:
     values: int = 5_000_000
     mask_elements: int = 2**31
     total_mask_elements: int = 2**33
+    pickle_bytes: int = 16 * 2**20
 
     @classmethod
     def from_environment(cls) -> Limits:
@@ -40,8 +43,8 @@ class Limits:
             text = os.environ.get(variable(field.name))
             if text is None:
                 continue
-            if not text.isdecimal() or int(text) < 1:
-                raise UsageError(f"{variable(field.name)}={text!r} is not a positive integer")
+            if not re.fullmatch(r"[1-9][0-9]{0,17}", text):
+                raise UsageError(f"{variable(field.name)}={text!r:.40} is not a positive integer")
             chosen[field.name] = int(text)
         return cls(**chosen)
 

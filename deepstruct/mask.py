@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from deepstruct.errors import Fault, StructureError
 
+MAX_RANK = 64  # numpy's and torch's own limit
+MAX_ELEMENTS = 2**48
+
 
 class Mask:
     """An immutable boolean array; True means that the connection exists.
@@ -89,9 +92,9 @@ class Mask:
                 "mask",
                 [Fault("MASK_INDEX_OUT_OF_RANGE", "", f"index {wrong} is outside 0..{size - 1}")],
             )
-        bits = np.zeros(size, dtype=np.bool_)
-        bits[indices] = True
-        mask = cls(shape, np.packbits(bits, bitorder="little"))
+        packed = np.zeros((size + 7) // 8, dtype=np.uint8)
+        set_bits(packed, np.sort(indices))
+        mask = cls(shape, packed)
         if mask.nnz != indices.size:
             raise StructureError("mask", [Fault("MASK_NOT_SORTED", "", "an index occurs twice")])
         return mask
@@ -124,7 +127,7 @@ class Mask:
     @cached_property
     def nnz(self) -> int:
         """Number of entries that exist."""
-        return int(np.bitwise_count(self._packed).sum(dtype=np.int64))
+        return count(self._packed)
 
     @property
     def density(self) -> float:
@@ -146,7 +149,12 @@ class Mask:
 
     def indices(self) -> NDArray[np.int64]:
         """int64 ``[nnz]``: row-major flat indices of the entries that exist, ascending."""
-        return np.flatnonzero(self.flat()).astype(np.int64, copy=False)
+        occupied = np.flatnonzero(self._packed)
+        if 2 * occupied.size > self._packed.size:
+            return np.flatnonzero(self.flat()).astype(np.int64, copy=False)
+        bits = np.unpackbits(self._packed[occupied], bitorder="little").reshape(-1, 8)
+        byte, bit = np.nonzero(bits)
+        return occupied[byte] * 8 + bit
 
     def digest(self) -> str:
         """SHA-256 of shape and bits as `docs/format.md` defines it, independent of any encoding."""
@@ -167,6 +175,26 @@ class Mask:
         return f"Mask(shape={self._shape}, nnz={self.nnz}, density={self.density:.4g})"
 
 
+def count(packed: NDArray[np.uint8]) -> int:
+    """Number of bits that are set in uint8 ``[n]``, in memory that does not grow with it."""
+    starts = range(0, packed.size, 1 << 20)
+    return sum(int(np.bitwise_count(packed[start : start + (1 << 20)]).sum(dtype=np.int64)) for start in starts)
+
+
+def set_bits(packed: NDArray[np.uint8], indices: NDArray[np.integer[Any]]) -> None:
+    """Sets bits of a packed mask, in memory that grows with the number of indices, not with the mask.
+
+    Args:
+        packed: uint8, changed in place.
+        indices: int ``[n]`` ascending row-major indices within the mask.
+    """
+    if not indices.size:
+        return
+    byte = indices >> 3
+    first = np.flatnonzero(np.diff(byte, prepend=-1))
+    packed[byte[first]] |= np.bitwise_or.reduceat(np.left_shift(1, indices & 7).astype(np.uint8), first)
+
+
 def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
     """`shape` as a tuple of non-negative ints.
 
@@ -179,6 +207,7 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
             "shape",
             [Fault("TYPE_MISMATCH", "", f"a shape is a list of non-negative integers, not {shape!r:.80}")],
         )
-    if math.prod(dims) >= 2**63:
-        raise StructureError("shape", [Fault("LIMIT_EXCEEDED", "", f"{list(dims)} has more than 2^63 elements")])
+    if len(dims) > MAX_RANK or math.prod(dim for dim in dims if dim) > MAX_ELEMENTS:
+        message = f"more than {MAX_RANK} dimensions or 2^48 elements: {str(dims)[:80]}"
+        raise StructureError("shape", [Fault("LIMIT_EXCEEDED", "", message)])
     return dims

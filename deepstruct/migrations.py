@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -81,10 +82,7 @@ def _parse(document: dict[str, Any], key: str) -> tuple[semantic_version.Version
     text = document.get(key)
     if not isinstance(text, str):
         return None, [Fault("TYPE_MISMATCH", f"/{key}", f"must be a SemVer string such as {str(CURRENT)!r}")]
-    try:
-        version = semantic_version.Version(text)
-    except ValueError:
-        return None, [Fault("INVALID_VERSION", f"/{key}", f"{text!r:.40} is not a SemVer version")]
-    if version.prerelease or version.build:
-        return None, [Fault("INVALID_VERSION", f"/{key}", f"{text!r:.40}: pre-releases are not documents")]
-    return version, []
+    number = r"(0|[1-9][0-9]{0,8})"
+    if not re.fullmatch(rf"{number}\.{number}\.{number}", text):
+        return None, [Fault("INVALID_VERSION", f"/{key}", f"{text!r:.40} is not a version MAJOR.MINOR.PATCH")]
+    return semantic_version.Version(text), []

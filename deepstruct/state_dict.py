@@ -121,6 +121,11 @@ def _chain(parameters: Mapping[str, Parameter], activation: str | None) -> list[
                 f"the layers are no chain: {out.name} gives {out.shape[0]} features, but {into.name}, the next in "
                 f"the state_dict, takes {into.shape[1]}; {_WAY_OUT}"
             )
+    if activation is None and len(linears) == 1 and len(linears[0].parameters) == 1:
+        raise UnsupportedError(
+            f"a lone matrix {linears[0].parameters[0].name!r} may be a linear layer without bias or an embedding; a "
+            f"state_dict does not say which. --activation none says that it is linear, or {_WAY_OUT}"
+        )
     if len(linears) > 1 and activation is None:
         raise UnsupportedError(
             f"a state_dict does not say which activation stands between its {len(linears)} linear layers. Name it "
@@ -130,12 +135,6 @@ def _chain(parameters: Mapping[str, Parameter], activation: str | None) -> list[
     steps: list[Step] = []
     for position, step in enumerate(linears):
         steps.append(step)
-        if between and position + 1 < len(linears) and not _adjacent(step.scope, linears[position + 1].scope):
+        if between and position + 1 < len(linears):
             steps.append(Step(between))
     return steps
-
-
-def _adjacent(first: str, second: str) -> bool:
-    """Whether two module paths are neighbours in one nn.Sequential, with nothing in between."""
-    (parent, _, number), (other, _, following) = first.rpartition("."), second.rpartition(".")
-    return parent == other and number.isdecimal() and following.isdecimal() and int(following) == int(number) + 1

@@ -10,27 +10,43 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deepstruct import files, formats
-from deepstruct.errors import UsageError
+from deepstruct.errors import DeepstructError, UsageError
 
 
 @contextlib.contextmanager
 def source(name: str) -> Iterator[Path]:
-    """The path to read from; ``-`` is a temporary copy of standard input."""
+    """The path to read from; ``-`` is a temporary copy of standard input, which errors call by that name."""
     if name != "-":
-        yield Path(name)
+        yield _path(name)
         return
     with tempfile.TemporaryDirectory(prefix="deepstruct-") as folder:
         path = Path(folder) / "standard-input"
         with files.writing(path), path.open("wb") as copy:
             shutil.copyfileobj(sys.stdin.buffer, copy)
-        yield path
+        try:
+            yield path
+        except DeepstructError as error:
+            error.args = tuple(_rename(item, path) for item in error.args)
+            for attribute, value in vars(error).items():
+                setattr(error, attribute, _rename(value, path))
+            raise
+
+
+def _rename(value: object, path: Path) -> object:
+    return value.replace(str(path), "standard input") if isinstance(value, str) else value
+
+
+def _path(name: str) -> Path:
+    if not name:
+        raise UsageError("an empty name is no file")
+    return Path(name)
 
 
 @contextlib.contextmanager
 def target(name: str, format_name: str | None) -> Iterator[Path]:
     """The path to write to; ``-`` is a temporary file that is copied to standard output in the end."""
     if name != "-":
-        yield Path(name)
+        yield _path(name)
         return
     if format_name is None:
         raise UsageError("standard output has no suffix: name the format with --to")

@@ -22,6 +22,8 @@ from deepstruct.tensor import Tensor
 AttributeValue = int | float | str | Tensor | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 Dimension = int | str | None
 
+_DEEPEST = 32  # levels of nested attributes; documents bound their own nesting (`deepstruct.limits`)
+
 
 class _Faults:
     """Collects the faults of one object under construction."""
@@ -66,14 +68,16 @@ def _mapping(found: _Faults, value: object, place: str) -> FrozenMapping[Any]:
         return FrozenMapping()
 
 
-def _not_json(value: Any, place: str) -> Iterator[tuple[str, str]]:
+def _not_json(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Places of what a JSON document could not hold exactly, with the reason."""
-    if isinstance(value, FrozenMapping):
+    if depth > _DEEPEST:
+        yield place, f"attributes are nested more than {_DEEPEST} levels deep"
+    elif isinstance(value, FrozenMapping):
         for key, item in value.items():
-            yield from _not_json(item, place + pointer(key))
+            yield from _not_json(item, place + pointer(key), depth + 1)
     elif isinstance(value, tuple):
         for position, item in enumerate(value):
-            yield from _not_json(item, place + pointer(position))
+            yield from _not_json(item, place + pointer(position), depth + 1)
     elif type(value) is int and abs(value) >= 2**53:
         yield place, f"{value} is beyond 2^53 - 1, the largest integer every JSON reader holds exactly"
     elif type(value) is float and not math.isfinite(value):
@@ -111,7 +115,7 @@ class ValueInfo:
                 place = pointer("shape", position)
                 if isinstance(dim, str):
                     found.text(dim, place)
-                elif dim is not None and (type(dim) is not int or dim < 0):
+                elif dim is not None and (type(dim) is not int or not 0 <= dim < 2**53):
                     found.add("TYPE_MISMATCH", place, f"a dimension is an integer, a name or null, not {dim!r:.40}")
         object.__setattr__(self, "extra", _mapping(found, self.extra, ""))
         found.raise_if_any()
@@ -287,7 +291,7 @@ class Structure:
 
     def __post_init__(self) -> None:
         found = _Faults("structure")
-        found.text(self.name, "/graph/name", empty=True)
+        found.text(self.name, "/graph/name")
         kinds: list[tuple[str, type, str]] = [
             ("nodes", Node, "/graph/nodes"),
             ("inputs", ValueInfo, "/graph/inputs"),

@@ -6,11 +6,9 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from deepstruct import dtypes, encoding
 from deepstruct.document import digest
-from deepstruct.mask import Mask
+from deepstruct.mask import Mask, count
 from deepstruct.structure import Parameter, Structure
 
 
@@ -192,5 +190,5 @@ def _change(before: Parameter | None, after: Parameter | None) -> ParameterChang
         return None
     old = before.mask or Mask.full(before.shape)
     new = after.mask or Mask.full(after.shape)
-    kept = int(np.bitwise_count(old.packed & new.packed).sum(dtype=np.int64))
+    kept = count(old.packed & new.packed)
     return ParameterChange(name, "rewired", *types, kept=kept, lost=old.nnz - kept, new=new.nnz - kept)

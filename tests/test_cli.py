@@ -164,5 +164,41 @@ def test_bugs_are_told_apart_from_errors(monkeypatch: pytest.MonkeyPatch, capsys
 
     assert cli._run(bug, debug=False) == 70
     assert "a bug in deepstruct (RuntimeError: unexpected)" in capsys.readouterr().err
-    with pytest.raises(RuntimeError):
-        cli._run(bug, debug=True)
+    assert cli._run(bug, debug=True) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def shell(script: str, folder: Path) -> tuple[int, str]:
+    """Exit code and standard error of a line of bash."""
+    result = subprocess.run(
+        ["bash", "-c", script], cwd=folder, env=environment(), capture_output=True, text=True, check=False, timeout=60
+    )
+    return result.returncode, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "message"),
+    [
+        ("deepstruct schema > /dev/full", 7, "error: standard output cannot be written: No space left on device\n"),
+        ("deepstruct --help > /dev/full", 7, "error: standard output cannot be written: No space left on device\n"),
+        ("deepstruct info missing 2> /dev/full", 3, ""),
+        ("deepstruct schema >&-", 0, ""),
+        ("deepstruct info - <&-", 4, "standard input: unknown format"),
+        ("mkfifo pipe; deepstruct info pipe", 3, "pipe: is no regular file"),
+        ("deepstruct info ''", 2, "an empty name is no file"),
+        ("deepstruct diff - - < /dev/null", 2, "only one of the two"),
+        ("deepstruct migrate -", 2, "name a file"),
+        ("DEEPSTRUCT_MAX_DEPTH=no deepstruct validate x", 2, "is not a positive integer"),
+    ],
+)
+def test_streams_and_names_in_trouble(script: str, code: int, message: str, tmp_path: Path) -> None:
+    returned, errors = shell(script, tmp_path)
+    assert returned == code, errors
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_a_pipe_closed_before_anything_is_written(tmp_path: Path) -> None:
+    deepstruct.save(with_weights(feed_forward()), tmp_path / "a.structure.json")
+    script = "deepstruct diff a.structure.json a.structure.json | true; exit ${PIPESTATUS[0]}"
+    assert shell(script, tmp_path) == (0, "")

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from samples import masks, random_mask
 
-from deepstruct import Mask, leb128
-from deepstruct.encoding import ENCODINGS, decode, encode, find_block_shape
+from deepstruct import Mask, blocks, leb128
+from deepstruct.encoding import ENCODINGS, decode, encode
 from deepstruct.errors import DocumentError
 from deepstruct.limits import Limits
 
@@ -56,13 +56,15 @@ def test_choice_by_density(density: float, encoding: str) -> None:
     assert encode(random_mask((300, 200), density))["encoding"] == encoding
 
 
+@pytest.mark.parametrize("slab", [1, 1000, 1 << 22])
 @pytest.mark.parametrize("block", [(1, 200), (300, 1), (4, 8), (2, 5)])
-def test_blocks_are_found_and_cheap(block: tuple[int, int]) -> None:
+def test_blocks_are_found_and_cheap(block: tuple[int, int], slab: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "_SLAB", slab)
     grid = random_mask((300 // block[0], 200 // block[1]), 0.5).to_array()
     array = grid.repeat(block[0], axis=0).repeat(block[1], axis=1)
     mask = Mask.from_array(array)
     encoded = encode(mask)
-    assert tuple(encoded["block_shape"]) == block == find_block_shape(array)
+    assert tuple(encoded["block_shape"]) == block == blocks.find(mask)
     assert len(base64.b64decode(encoded["data"])) <= (grid.size + 7) // 8 + 16
     assert decode(encoded, mask.shape) == mask
 
@@ -121,6 +123,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "varint-bomb": (encoded(encoding="delta-varint", compression="deflate", data=BOMB), "MASK_SIZE"),
     "varint-truncated": (encoded(encoding="delta-varint", data=packed(b"\x01\x85")), "MASK_DATA"),
     "varint-endless": (encoded(encoding="delta-varint", data=packed(b"\xff" * 10 + b"\0")), "MASK_DATA"),
+    "varint-not-shortest": (encoded(encoding="delta-varint", data=packed(b"\x01\x85\x00")), "MASK_DATA"),
     "varint-too-long": (encoded(encoding="delta-varint", data=packed(bytes(100))), "MASK_SIZE"),
     "varint-behind-end": (encoded(encoding="delta-varint", data=packed(b"\x01\x0b")), "MASK_INDEX_OUT_OF_RANGE"),
     "varint-overflow": (
@@ -162,6 +165,21 @@ def test_a_small_document_cannot_claim_a_large_mask(encoding: str) -> None:
     with pytest.raises(DocumentError) as caught:
         decode(value, (10**6, 10**6))
     assert "DEEPSTRUCT_MAX_MASK_ELEMENTS" in str(caught.value)
+
+
+@pytest.mark.parametrize("nnz", [0, 1, 2])
+def test_a_large_sparse_mask_costs_its_bits_only(nnz: int) -> None:
+    shape = (20_000, 20_000)
+    value = {"nnz": nnz, "encoding": "coo", "indices": [[0, 0], [19_999, 3]][:nnz]}
+    tracemalloc.start()
+    try:
+        mask = decode(value, shape)
+        encoded = encode(mask)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert decode(encoded, shape) == mask
+    assert peak < 3 * mask.packed.size
 
 
 def test_limits_can_be_raised() -> None:

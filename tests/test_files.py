@@ -169,6 +169,19 @@ def test_targets_that_are_no_files_are_refused(tmp_path: Path) -> None:
         targets.open(tmp_path)
 
 
+def test_two_targets_cannot_be_one_file(tmp_path: Path) -> None:
+    (tmp_path / "weights").symlink_to("document")
+    with pytest.raises(UsageError, match="the same file"):
+        write(tmp_path, b"new")
+    assert names(tmp_path) == ["weights"]
+
+
+def test_a_path_through_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="folder does not exist"), Targets() as targets:
+        targets.open(tmp_path / "missing" / ".." / "file")
+    assert names(tmp_path) == []
+
+
 def test_unreadable_sources_are_explained(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFileError, match="is a directory"):
         files.read_bytes(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -224,9 +225,12 @@ def test_external_data_are_mapped(tmp_path: Path) -> None:
         deepstruct.load(tmp_path / "b.onnx")
 
 
-def external(location: str) -> TensorProto:
-    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[3, 2], data_location=TensorProto.EXTERNAL)
+def external(
+    location: str, dims: Sequence[int] = (3, 2), kind: int = TensorProto.FLOAT, offset: str = "0"
+) -> TensorProto:
+    tensor = TensorProto(name="w", data_type=kind, dims=dims, data_location=TensorProto.EXTERNAL)
     tensor.external_data.add(key="location", value=location)
+    tensor.external_data.add(key="offset", value=offset)
     return tensor
 
 
@@ -239,6 +243,8 @@ def subgraph() -> NodeProto:
     return helper.make_node("If", ["c"], ["y"], then_branch=body, else_branch=body)
 
 
+REFERRING = helper.make_node("LeakyRelu", ["x"], ["y"])
+REFERRING.attribute.add(name="alpha", type=onnx.AttributeProto.FLOAT, ref_attr_name="a")
 INT4 = TensorProto(name="w", data_type=TensorProto.INT4, dims=[3, 2], raw_data=b"\0" * 3)
 FUNCTION = helper.make_function(
     "d", "F", ["a"], ["b"], [helper.make_node("Relu", ["a"], ["b"])], [helper.make_opsetid("", 17)]
@@ -282,6 +288,46 @@ WRONG: dict[str, tuple[list[NodeProto], list[Any], dict[str, Any], type[Deepstru
         DeepstructError,
         "GRAPH_CYCLE",
     ),
+    "two-opsets": (
+        [matmul()],
+        [sparse([1, 4])],
+        {"opsets": [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx", 7)]},
+        MalformedFileError,
+        "two versions",
+    ),
+    "huge-opset": (
+        [matmul()],
+        [sparse([1, 4])],
+        {"opsets": [helper.make_opsetid("", 17), helper.make_opsetid("d", 2**62)]},
+        DeepstructError,
+        "positive integer",
+    ),
+    "declared-otherwise": (
+        [matmul()],
+        [sparse([1, 4])],
+        {"inputs": [X, helper.make_tensor_value_info("w", TensorProto.FLOAT, [7, 7])]},
+        MalformedFileError,
+        "declared otherwise",
+    ),
+    "external-negative": ([matmul()], [external("w", dims=(-4, -3))], {}, MalformedFileError, "non-negative"),
+    "external-huge": ([matmul()], [external("w", dims=(0, 2**62))], {}, MalformedFileError, "2.48 elements"),
+    "external-strings": (
+        [matmul()],
+        [external("w", kind=TensorProto.STRING, dims=(2000,))],
+        {},
+        UnsupportedError,
+        "strings",
+    ),
+    "external-offset": ([matmul()], [external("w", offset="-1")], {}, MalformedFileError, "no numbers"),
+    "constant-without-output": (
+        [helper.make_node("Constant", [], [], sparse_value=sparse([1, 4])), matmul("x")],
+        [],
+        {},
+        DeepstructError,
+        "attributes of type SPARSE_TENSOR|OPERATOR_ARITY",
+    ),
+    "required-input-left-out": ([matmul("")], [], {}, DeepstructError, "cannot do without"),
+    "reference-to-function": ([REFERRING], [], {}, UnsupportedError, "refers to one of a local function"),
     "sequence-input": (
         [matmul()],
         [sparse([1, 4])],
@@ -313,6 +359,29 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
         path.write_bytes(content)
         with pytest.raises(MalformedFileError, match="no ONNX model"):
             deepstruct.load(path)
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", '{"a": 1, "a": 2}', '{"a": ' + "[" * 40 + "]" * 40 + "}"])
+def test_attributes_in_metadata_are_not_believed(text: str, tmp_path: Path) -> None:
+    path = save(tmp_path / "a.onnx", [matmul()], sparse([1, 4]))
+    proto = onnx.load(path)
+    proto.metadata_props.add(key="deepstruct.attributes", value=text)
+    path.write_bytes(proto.SerializeToString())
+    with pytest.raises(DeepstructError, match=r"a\.onnx"):
+        deepstruct.load(path)
+
+
+def test_damaged_bytes_never_cause_another_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.onnx"
+    deepstruct.save(with_weights(SAMPLES["skip-connection"]), path)
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        damaged = whole.copy()
+        damaged[rng.integers(whole.size)] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged.tobytes())
+        with contextlib.suppress(DeepstructError):
+            deepstruct.load(path, losses=[])
 
 
 def test_what_documents_have_no_place_for_is_said(tmp_path: Path) -> None:

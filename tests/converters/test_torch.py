@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -207,17 +208,39 @@ def test_scores_become_masks(tmp_path: Path) -> None:
         assert deepstruct.load(tmp_path / name).structure.parameter("weight").nnz == 12
 
 
+class Listed(nn.Module):
+    """Layers in a ModuleList, whose names are those of neighbours in a Sequential."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(6, 7), nn.Linear(7, 5), nn.Linear(5, 2)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for layer in self.layers[:-1]:
+            x = torch.tanh(layer(x))
+        return self.layers[-1](x)  # type: ignore[no-any-return]  # a tensor
+
+
 def test_an_activation_must_be_named_for_a_bare_chain(tmp_path: Path) -> None:
-    module = nn.Sequential(nn.Linear(6, 7), nn.Tanh(), nn.Linear(7, 5), nn.Linear(5, 2))
+    module = Listed()
     torch.save(module.state_dict(), tmp_path / "a.pt")
     with pytest.raises(UnsupportedError, match="--activation"):
         deepstruct.load(tmp_path / "a.pt")
     with pytest.raises(UsageError, match="unknown activation 'tangens'"):
         deepstruct.load(tmp_path / "a.pt", activation="tangens")
     model = deepstruct.load(tmp_path / "a.pt", activation="tanh")
-    assert [node.op_type for node in model.structure.nodes] == ["Gemm", "Tanh", "Gemm", "Gemm"]
+    assert [node.op_type for node in model.structure.nodes] == ["Gemm", "Tanh", "Gemm", "Tanh", "Gemm"]
     x = torch.randn(9, 6)
     assert torch.equal(deepstruct.to_module(model)(x), module(x))
+    linear = deepstruct.load(tmp_path / "a.pt", activation="none")
+    assert [node.op_type for node in linear.structure.nodes] == ["Gemm"] * 3
+
+
+def test_a_lone_matrix_may_be_an_embedding(tmp_path: Path) -> None:
+    torch.save(nn.Embedding(5, 4).state_dict(), tmp_path / "a.pt")
+    with pytest.raises(UnsupportedError, match="embedding"):
+        deepstruct.load(tmp_path / "a.pt")
+    assert deepstruct.load(tmp_path / "a.pt", activation="none").structure.inputs[0].shape == ("batch", 4)
 
 
 def test_zeros_are_masked_only_if_asked(tmp_path: Path) -> None:
@@ -303,6 +326,9 @@ def test_dropout_is_a_loss(tmp_path: Path) -> None:
 
 W, B = torch.ones(3, 2), torch.ones(3)
 
+LOOP: dict[str, Any] = {}
+LOOP["model"] = LOOP
+
 UNCLEAR: dict[str, tuple[Any, type[DeepstructError], str]] = {
     "convolution": ({"conv.weight": torch.ones(2, 1, 3, 3)}, UnsupportedError, "conv.weight has shape"),
     "norm": ({"bn.weight": B, "bn.running_mean": B}, UnsupportedError, "running_mean"),
@@ -314,6 +340,12 @@ UNCLEAR: dict[str, tuple[Any, type[DeepstructError], str]] = {
     "a tensor": (W, UnsupportedError, "holds a Tensor"),
     "a list": ([W], UnsupportedError, "holds a list"),
     "keys are numbers": ({0: W}, MalformedFileError, "no name"),
+    "itself inside": (LOOP, UnsupportedError, "no tensor"),
+    "weight twice": (
+        {"weight": W, "weight_orig": W, "weight_mask": W, "bias": B},
+        MalformedFileError,
+        "has weight twice",
+    ),
     "mask of another shape": ({"weight": W, "_mask": torch.ones(2, 3)}, DeepstructError, "MASK_SHAPE_MISMATCH"),
     "mask of other values": ({"weight": W, "_mask": W * 0.5}, MalformedFileError, "no mask"),
     "mask without weight": ({"a._mask": W, "weight": W}, MalformedFileError, "no weight beside"),
@@ -345,6 +377,8 @@ def test_checkpoints_that_were_tampered_with(network: MaskedDeepFFN, tmp_path: P
     changes: list[tuple[dict[str, Any], str]] = [
         ({"masks": {"nothing": "_layer_first._mask"}}, "do not belong together"),
         ({"masks": {"_layer_first.weight": "nothing"}}, "do not belong together"),
+        ({"masks": {"_layer_first.weight": [1]}}, "do not belong together"),
+        ({"state_dict": {**state, "extra": torch.ones(1)}}, "do not belong together: extra"),
         ({"state_dict": {k: v for k, v in state.items() if k != "_layer_out.bias"}}, "lacks _layer_out.bias"),
         ({"state_dict": {**state, "_layer_out.bias": 3}}, "not a tensor"),
     ]
@@ -393,6 +427,45 @@ def test_ordered_dicts_and_shared_tensors(tmp_path: Path) -> None:
 def test_transposed_tensors_keep_their_orientation(tmp_path: Path) -> None:
     weight = torch.randn(2, 3).T
     torch.save({"weight": weight}, tmp_path / "a.pt")
-    model = deepstruct.load(tmp_path / "a.pt")
+    model = deepstruct.load(tmp_path / "a.pt", activation="none")
     assert model.weights is not None
     assert np.array_equal(model.weights["weight"], weight.numpy())
+
+
+def test_views_are_resolved(tmp_path: Path) -> None:
+    weight = torch.randn(2, 3)
+    torch.save({"weight": torch._neg_view(weight), "bias": torch.zeros(2)}, tmp_path / "a.pt")
+    model = deepstruct.load(tmp_path / "a.pt")
+    assert model.weights is not None
+    assert np.array_equal(model.weights["weight"], -weight.numpy())
+
+
+@pytest.mark.parametrize(
+    ("pickle_bytes", "compression", "reason"),
+    [
+        (b"\x80\x02" + b"(" * 1000 + b".", zipfile.ZIP_DEFLATED, "is compressed"),
+        (b"\x80\x02" + b"(" * 2**24 + b".", zipfile.ZIP_STORED, "DEEPSTRUCT_MAX_PICKLE_BYTES"),
+        (b"\x80\x02" + b"(" * 1000 + b".", zipfile.ZIP_STORED, "truncated or of another kind"),
+    ],
+)
+def test_archives_cannot_blow_up(pickle_bytes: bytes, compression: int, reason: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.pt", "w", compression) as archive:
+        archive.writestr("a/version", "3")
+        archive.writestr("a/data.pkl", pickle_bytes)
+    with pytest.raises(MalformedFileError, match=reason):
+        deepstruct.load(tmp_path / "a.pt")
+
+
+def test_damaged_bytes_never_cause_another_error(network: MaskedDeepFFN, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for new in (True, False):
+        path = tmp_path / "a.pt"
+        torch.save(network.state_dict(), path, _use_new_zipfile_serialization=new)
+        whole = np.frombuffer(path.read_bytes(), np.uint8)
+        pickled = 3000  # the pickle, where damage matters most, stands first
+        for _ in range(100):
+            damaged = whole.copy()
+            damaged[rng.integers(pickled)] ^= 1 << rng.integers(8)
+            path.write_bytes(damaged.tobytes())
+            with contextlib.suppress(DeepstructError):
+                deepstruct.load(path, losses=[])

@@ -1,0 +1,85 @@
+"""Blocks: masks that are constant inside equal blocks, as one bit a block.
+
+Masks are walked through in slabs along their first axis, so that memory stays far below one byte an element.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepstruct.mask import Mask
+
+_SLAB = 1 << 22  # elements unpacked at a time, unless one row of the first axis has more
+
+
+def find(mask: Mask) -> tuple[int, ...]:
+    """The largest blocks, aligned to the origin, inside which a mask is constant.
+
+    Along each axis that is the greatest common divisor of the extent and of all positions where a slice differs from
+    the one before.
+    """
+    if not mask.size or not mask.shape:
+        return (1,) * len(mask.shape)
+    sizes = list(mask.shape)
+    last: NDArray[np.bool_] | None = None
+    for start, slab in _slabs(mask):
+        before = slab if last is None else np.concatenate([last, slab])
+        _narrow(sizes, 0, before, start if last is None else start - 1)
+        for axis in range(1, slab.ndim):
+            _narrow(sizes, axis, slab, 0)
+        if max(sizes) == 1:
+            break
+        last = slab[-1:]
+    return tuple(sizes)
+
+
+def _narrow(sizes: list[int], axis: int, array: NDArray[np.bool_], offset: int) -> None:
+    """Lowers the block size along an axis by the changes in an array that begins at `offset` of that axis."""
+    if sizes[axis] == 1:
+        return
+    along = np.moveaxis(array, axis, 0)
+    others = tuple(range(1, array.ndim))
+    changes = np.flatnonzero((along[1:] != along[:-1]).any(axis=others)) + 1 + offset
+    sizes[axis] = int(np.gcd.reduce(changes, initial=sizes[axis]))
+
+
+def _slabs(mask: Mask) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """First row and unpacked rows of the first axis, some at a time."""
+    row = mask.size // mask.shape[0]
+    rows = max(1, _SLAB // row)
+    for start in range(0, mask.shape[0], rows):
+        stop = min(start + rows, mask.shape[0])
+        yield start, _rows(mask, start, stop)
+
+
+def _rows(mask: Mask, start: int, stop: int) -> NDArray[np.bool_]:
+    """Rows of the first axis as a bool array."""
+    row = mask.size // mask.shape[0]
+    first, last = start * row, stop * row
+    bits = np.unpackbits(mask.packed[first // 8 : (last + 7) // 8], bitorder="little")
+    return bits[first % 8 : first % 8 + last - first].view(np.bool_).reshape(stop - start, *mask.shape[1:])
+
+
+def reduce(mask: Mask, block_shape: tuple[int, ...]) -> Mask:
+    """The mask with one entry for each block; blocks must be constant."""
+    if math.prod(block_shape) == 1:
+        return mask
+    grid = tuple(extent // block for extent, block in zip(mask.shape, block_shape, strict=True))
+    inside = tuple(slice(None, None, block) for block in block_shape[1:])
+    corners = [_rows(mask, row, row + 1)[(slice(None), *inside)] for row in range(0, mask.shape[0], block_shape[0])]
+    return Mask.from_array(np.concatenate(corners).reshape(grid))
+
+
+def expand(coarse: Mask, block_shape: tuple[int, ...]) -> Mask:
+    """The mask in which each entry of `coarse` has become a block; the inverse of `reduce`."""
+    if math.prod(block_shape) == 1:
+        return coarse
+    array = coarse.to_array()
+    for axis, block in enumerate(block_shape):
+        if block > 1:
+            array = np.repeat(array, block, axis=axis)
+    return Mask.from_array(array)
