@@ -101,7 +101,7 @@ class Format:
         options: fields of `ReadOptions` and `WriteOptions` that it heeds.
         magic: byte strings that files may begin with.
         object_type: ``module:class`` of live objects that `from_object` takes, or ``""``.
-        requires: import names of packages that the converter needs.
+        requires: import names of packages that the converter needs: the one to install, then what comes with it.
         extra: optional dependency group of deepstruct that installs them.
         specification: where the format is defined.
     """
@@ -130,7 +130,7 @@ class Format:
             return cast(Converter, importlib.import_module(self.converter))
         except ModuleNotFoundError as error:
             if error.name in self.requires:
-                raise MissingDependencyError(error.name, self.extra, f"the format {self.name!r}") from error
+                raise MissingDependencyError(self.requires[0], self.extra, f"the format {self.name!r}") from error
             raise
 
 
@@ -158,7 +158,7 @@ BUILT_IN: tuple[Format, ...] = (
         writes=True,
         carries=_EVERYTHING,
         options=frozenset({"infer_masks", "sparse_encoding"}),
-        requires=("onnx",),
+        requires=("onnx", "google"),
         extra="onnx",
         specification="https://onnx.ai/onnx/repo-docs/IR.html",
     ),

@@ -63,7 +63,7 @@ def test_the_base_works_without_torch_and_onnx(distributions: tuple[Path, Path],
             f"sys.path.insert(0, {str(site)!r})\n"
             "class Blocker:\n"
             "    def find_spec(self, name, path=None, target=None):\n"
-            "        if name.split('.')[0] in ('torch', 'onnx', 'onnxruntime'):\n"
+            "        if name.split('.')[0] in ('torch', 'onnx', 'onnxruntime', 'google'):\n"
             "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
             "sys.meta_path.insert(0, Blocker())\n"
             f"sys.argv = {['deepstruct', *arguments]!r}\n"
