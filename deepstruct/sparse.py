@@ -9,11 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from deepstruct.graph import CachedLayeredGraph
 
 __all__ = [
     "MaskableModule",
@@ -210,6 +213,30 @@ class MaskedDeepFFN(MaskableModule):
                 self._layers_hidden.append(nn.LayerNorm(target))
             self._layers_hidden.append(self._activation)
         self._layer_out = MaskedLinearLayer(sizes[-1], size_output)
+
+    def generate_structure(self, include_input: bool = False, include_output: bool = False) -> CachedLayeredGraph:
+        """The units and connections of the hidden layers as a graph, unit by unit.
+
+        Vertices are numbered from 0, layer by layer; every unit is one, connected or not.
+
+        Args:
+            include_input: begin with the input features instead of the first hidden layer.
+            include_output: end with the output features instead of the last hidden layer.
+        """
+        from deepstruct.graph import CachedLayeredGraph
+
+        layers = list(maskable_layers(self))
+        chosen = layers[0 if include_input else 1 : len(layers) if include_output else -1]
+        graph = CachedLayeredGraph()
+        graph.add_nodes_from(range(chosen[0].in_features if chosen else layers[0].out_features))
+        offset = 0
+        for layer in chosen:
+            first = offset + layer.in_features
+            graph.add_nodes_from(range(first, first + layer.out_features))
+            source, target = layer.mask.T.nonzero(as_tuple=True)
+            graph.add_edges_from(zip((source + offset).tolist(), (target + first).tolist(), strict=True))
+            offset = first
+        return graph
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (batch, ...) to (batch, size_output); everything behind the batch is flattened."""
