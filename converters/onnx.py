@@ -238,7 +238,7 @@ def _read_node(path: Path, proto: NodeProto, position: int, tensors: _Tensors) -
             outputs=tuple(proto.output),
             attributes=FrozenMapping(values),
             scope=scope,
-            domain=proto.domain,
+            domain=_domain(proto.domain),
         )
     except FaultyError as error:
         raise MalformedFileError(str(path), f"{place}: {error.faults[0].message}") from error

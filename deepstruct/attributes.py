@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,7 +23,6 @@ _LISTS = {"ints": int, "floats": float}
 
 def kinds(domain: str, op_type: str, opset: Mapping[str, Any]) -> dict[str, str]:
     """Attribute name -> AttributeProto type for an operator; empty if the operator is not in the table."""
-    domain = "" if domain == "ai.onnx" else domain
     version = opset.get(domain)
     operator = operators.lookup(domain, op_type, version) if type(version) is int else None
     return operator.attributes if operator else {}
@@ -73,15 +73,16 @@ def from_json(value: Any, kind: str | None) -> AttributeValue:
     if isinstance(value, list):
         if all(isinstance(item, str) for item in value):
             return tuple(value)
-        floats = kind == "FLOATS" or any(isinstance(item, float) for item in value)
-        return tuple(_parse(item, float if floats else int) for item in value)
-    return _parse(value, float if kind == "FLOAT" or isinstance(value, float) else int)  # type: ignore[no-any-return]  # int or float
+        return tuple(_parse(item, float if kind == "FLOATS" else int) for item in value)
+    return _parse(value, float if kind == "FLOAT" else int)  # type: ignore[no-any-return]  # int or float
 
 
 def _from_typed(value: dict[str, Any]) -> AttributeValue:
     kind = value.get("type")
     if kind == "tensor":
         return tensor_from_json({key: item for key, item in value.items() if key != "type"})
+    if value.keys() != {"type", "value"}:
+        raise _fault(f"an attribute object has the members type and value, not {', '.join(map(repr, value))[:80]}")
     if kind in _SCALARS:
         return _parse(value.get("value"), _SCALARS[kind])  # type: ignore[no-any-return]  # int or float
     if kind in _LISTS and isinstance(value.get("value"), list):
@@ -94,13 +95,14 @@ def _parse(value: Any, kind: type) -> Any:
     if isinstance(value, str):
         if kind is float and value in _NON_FINITE:
             return _NON_FINITE[value]
-        if kind is int and value.lstrip("-").isdecimal() and value.isascii() and len(value) <= 20:
+        if kind is int and re.fullmatch(r"-?(0|[1-9][0-9]{0,19})", value):
             return int(value)
     elif kind is float and type(value) in (int, float):
         return float(value)
     elif kind is int and type(value) is int:
         return value
-    raise _fault(f"{value!r:.60} is no {kind.__name__}")
+    hint = '; write {"type": "float", "value": ...}' if kind is int and type(value) is float else ""
+    raise _fault(f"{value!r:.60} is no {kind.__name__}{hint}")
 
 
 def tensor_to_json(tensor: Tensor) -> dict[str, Any]:
@@ -121,6 +123,8 @@ def tensor_from_json(value: Any) -> Tensor:
     """
     if not isinstance(value, dict) or not isinstance(value.get("data"), list):
         raise _fault("a constant is an object with dtype, shape and data")
+    if value.keys() != {"dtype", "shape", "data"}:
+        raise _fault(f"a constant has the members dtype, shape and data only, not {', '.join(map(repr, value))[:80]}")
     dtype = value.get("dtype")
     if not isinstance(dtype, str):
         raise StructureError("tensor", [Fault("TYPE_MISMATCH", "/dtype", "must be a string")])

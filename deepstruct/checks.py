@@ -60,6 +60,8 @@ def _definitions(structure: Structure) -> Iterable[tuple[str, str]]:
 def _opset(structure: Structure) -> Iterable[Fault]:
     for domain, version in structure.opset.items():
         place = pointer("graph", "opset", domain)
+        if domain == "ai.onnx":
+            yield Fault("INVALID_VALUE", place, 'the domain of ONNX itself is written "", not "ai.onnx"')
         if type(version) is not int or not 1 <= version < 2**31:
             yield Fault("TYPE_MISMATCH", place, f"an opset version is a positive integer, not {version!r:.40}")
         elif operators.is_known_domain(domain) and version > operators.newest_opset(domain):
@@ -121,7 +123,13 @@ def _operator(node: Node, opset: Mapping[str, int]) -> Iterable[Fault]:
         yield Fault("UNKNOWN_OPSET", "/domain" if node.domain else "/op", message)
         return
     version = opset[node.domain]
-    if not operators.is_known_domain(node.domain) or type(version) is not int:
+    if type(version) is not int:
+        return
+    if not operators.is_known_domain(node.domain):
+        for name, value in node.attributes.items():
+            if value == ():
+                place = pointer("attributes", name)
+                yield Fault("OPERATOR_ATTRIBUTE", place, "an empty list has no type where no specification gives one")
         return
     operator = operators.lookup(node.domain, node.op_type, version)
     if operator is None:

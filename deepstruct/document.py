@@ -139,8 +139,11 @@ def _node(node: Node, opset: Mapping[str, int]) -> dict[str, Any]:
 
 def _parameter(parameter: Parameter, encode: Any) -> dict[str, Any]:
     result: dict[str, Any] = {"dtype": parameter.dtype, "shape": list(parameter.shape)}
-    if parameter.mask is not None:
-        result["mask"] = encode(parameter.mask)
+    mask = parameter.mask
+    if mask is None and "mask" in parameter.extra:  # members of a full mask that this version does not know
+        mask = Mask.full(parameter.shape)
+    if mask is not None:
+        result["mask"] = encode(mask)
     return _with_extra(result, parameter.extra)
 
 

@@ -199,6 +199,9 @@ def _read_members(value: Mapping[str, Any], shape: tuple[int, ...]) -> _Payload:
     needed = {"coo": "indices", "bitmap": "data", "delta-varint": "data"}.get(encoding)
     if needed and needed not in value:
         raise _wrong("MISSING_PROPERTY", f"/{needed}", f"encoding {encoding!r} needs {needed!r}")
+    for member in ("indices", "data", "compression"):
+        if member in value and member != needed and (member, needed) != ("compression", "data"):
+            raise _wrong("UNEXPECTED_PROPERTY", f"/{member}", f"encoding {encoding!r} has no {member!r}")
     return _Payload(shape, _read_block_shape(value, shape, nnz), nnz, encoding, compression, data, indices)
 
 
@@ -250,6 +253,8 @@ def _decode_packed(payload: _Payload) -> Mask:
         raw = base64.b64decode(payload.data, validate=True)
     except (binascii.Error, ValueError) as error:
         raise _wrong("MASK_DATA", "/data", f"data is not base64 (RFC 4648 section 4): {error}") from error
+    if payload.data[-4:] != base64.b64encode(raw[-(len(raw) % 3 or 3) :]).decode("ascii"):
+        raise _wrong("MASK_DATA", "/data", "the unused bits at the end of the base64 text must be 0")
     if payload.encoding == "bitmap":
         packed = _collect(_inflated(raw, payload, (size + 7) // 8), (size + 7) // 8)
         try:

@@ -94,12 +94,11 @@ def beside(path: Path, name: str, what: str) -> Path:
     Raises:
         MalformedFileError: the name is no plain relative name, or leads out of the folder through a link.
     """
-    parts = name.replace("\\", "/").split("/")
-    if any(part in ("", ".", "..") for part in parts) or ":" in name or "\0" in name:
+    if any(part in ("", ".", "..") for part in name.split("/")) or any(char in name for char in ":\\\0"):
         raise MalformedFileError(
             str(path),
             f"{what} {name!r:.80} is not allowed: it must be a name relative to the file, "
-            "without '..', scheme, drive or leading slash",
+            "without '..', scheme, drive, backslash or leading slash",
         )
     target = path.parent / name
     if not Path(os.path.realpath(target)).is_relative_to(os.path.realpath(path.parent)):

@@ -92,9 +92,10 @@ def _float(text: str) -> float:
     return value
 
 
-def _int(text: str) -> int:
+def _int(text: str) -> int | float:
+    """An int as far as every JSON reader has it exactly; beyond, a number is a double however it is spelled."""
     if len(text) > 17 or abs(int(text)) > LARGEST_INTEGER:
-        raise _RefusedError("INVALID_VALUE", f"the integer {text:.40} is beyond 2^53 - 1")
+        return _float(text)
     return int(text)
 
 

@@ -34,6 +34,9 @@ def check(document: dict[str, Any]) -> list[Fault]:
         least, faults = _parse(document, "min_version")
         if least is None:
             return faults
+        if least.major != version.major:
+            message = f"min_version {least} must have the major number of version {version}"
+            return [Fault("INVALID_VERSION", "/min_version", message)]
         if least > version:
             message = f"min_version {least} is above version {version}"
             return [Fault("MIN_VERSION_ABOVE_VERSION", "/min_version", message)]

@@ -1,7 +1,7 @@
-"""Shape checks of feed-forward operators, for where the onnx package and its shape inference are not installed.
+"""Shape and dtype checks of feed-forward operators, for where the onnx package and its inference are not installed.
 
-Only operators whose shape rule is a line or two are covered; the shapes behind any other operator are unknown
-here, never guessed.
+Only operators whose rule is a line or two are covered; what is behind any other operator is unknown here, never
+guessed.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ _SAME_AS_FIRST = [
     "Tanh",
     "ThresholdedRelu",
 ]
+_SEVERAL_DTYPES = ("Dropout", "Pow")
 _BROADCASTING = ["Add", "Div", "Max", "Mean", "Min", "Mod", "Mul", "Pow", "PRelu", "Sub", "Sum"]
 
 
@@ -64,6 +65,9 @@ def faults(structure: Structure) -> Iterable[Fault]:
     known: dict[str, Shape] = {value.name: value.shape for value in structure.inputs}
     known |= {parameter.name: parameter.shape for parameter in structure.parameters}
     known |= {name: constant.shape for name, constant in structure.constants.items()}
+    types = {value.name: value.dtype for value in structure.inputs}
+    types |= {parameter.name: parameter.dtype for parameter in structure.parameters}
+    types |= {name: constant.dtype for name, constant in structure.constants.items()}
     for position, node in enumerate(structure.nodes):
         rule = _RULES.get(node.op_type) if node.domain == "" else None
         if rule is None:
@@ -73,7 +77,19 @@ def faults(structure: Structure) -> Iterable[Fault]:
         except _MismatchError as error:
             place = pointer("graph", "nodes", position, "inputs", error.number)
             yield Fault("SHAPE_MISMATCH", place, f"{node.op_type} {node.name!r}: {error.message}")
+        first = types.get(node.inputs[0])
+        for number, name in enumerate(node.inputs):
+            other = types.get(name, first)
+            if first and other != first and node.op_type not in _SEVERAL_DTYPES:
+                place = pointer("graph", "nodes", position, "inputs", number)
+                message = f"{node.op_type} {node.name!r} takes one dtype, but gets {first} and {other}"
+                yield Fault("DTYPE_MISMATCH", place, message)
+        if first:
+            types[node.outputs[0]] = first
     for position, value in enumerate(structure.outputs):
+        if types.get(value.name, value.dtype) != value.dtype:
+            message = f"the nodes give {types[value.name]}, declared is {value.dtype}"
+            yield Fault("DTYPE_MISMATCH", pointer("graph", "outputs", position, "dtype"), message)
         inferred = known.get(value.name)
         if inferred is None or value.shape is None:
             continue

@@ -68,6 +68,8 @@ def write(file: IO[bytes], model: Model, layout: str, progress: Progress = iter)
 
 def _safetensors_name(parameter: Parameter) -> str:
     name = dtypes.SAFETENSORS_NAMES[parameter.dtype]
+    if parameter.name == "__metadata__":
+        raise UnsupportedError("safetensors has another use for the name '__metadata__'; write with --no-weights")
     if name is None:
         raise UnsupportedError(
             f"parameter {parameter.name!r}: safetensors has no dtype {parameter.dtype}; write with --no-weights"
@@ -115,6 +117,9 @@ def read(path: Path, structure: Structure, layout: str, digest: str | None) -> W
         return np.asarray(array).reshape(_stored_shape(parameter, layout))
 
     weights = Weights(structure, load)
+    for parameter in structure.parameters:
+        if parameter.dtype == "bool" and bool((load(parameter).view(np.uint8) > 1).any()):
+            raise MalformedFileError(str(path), f"tensor {parameter.name!r} has bytes other than 0 and 1 as bool")
     if layout == "dense":
         _check_zeros(path, structure, load)
     if digest is not None and weights.digest() != digest:
@@ -122,6 +127,10 @@ def read(path: Path, structure: Structure, layout: str, digest: str | None) -> W
             str(path), "these are not the weights of the document: their digest differs; restore the file"
         )
     return weights
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """Members of a JSON object in which a name may occur twice."""
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
@@ -134,7 +143,10 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
             raise MalformedFileError(str(path), f"no valid safetensors file: {error}") from error
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            header: dict[str, Any] = json.loads(file.read(length))
+            pairs: list[tuple[str, Any]] = json.loads(file.read(length), object_pairs_hook=_Pairs)
+    header = {name: dict(entry) for name, entry in pairs}
+    if len(header) != len(pairs):
+        raise MalformedFileError(str(path), "no valid safetensors file: a tensor name occurs twice")
     header.pop("__metadata__", None)
     return header, 8 + length
 

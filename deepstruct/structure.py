@@ -151,8 +151,8 @@ class Node:
         found.text(self.op_type, "/op")
         found.text(self.scope, "/scope", empty=True)
         found.text(self.domain, "/domain", empty=True)
-        if self.domain == "ai.onnx":  # the specification's other spelling of the same domain
-            object.__setattr__(self, "domain", "")
+        if self.domain == "ai.onnx":
+            found.add("INVALID_VALUE", "/domain", 'the domain of ONNX itself is written "", not "ai.onnx"')
         for side in ("inputs", "outputs"):
             values = _names(getattr(self, side))
             object.__setattr__(self, side, values)
@@ -197,7 +197,10 @@ def round_to_float32(value: float) -> float:
     Raises:
         OverflowError: it is finite but larger than any float32.
     """
-    return float(struct.unpack("<f", struct.pack("<f", value))[0])
+    try:
+        return float(struct.unpack("<f", struct.pack("<f", value))[0])
+    except OverflowError as error:
+        raise OverflowError(f"{value} does not fit into float32") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +316,8 @@ class Structure:
             object.__setattr__(self, member, _mapping(found, getattr(self, member), place))
         for place, message in _not_json(self.attributes, "/graph/attributes"):
             found.add("ATTRIBUTE_VALUE", place, message)
+        for name in self.constants:
+            found.text(name, pointer("graph", "constants", name))
         if not all(isinstance(constant, Tensor) for constant in self.constants.values()):
             found.add("TYPE_MISMATCH", "/graph/constants", "must hold Tensor objects only")
         found.raise_if_any()

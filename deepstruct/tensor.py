@@ -55,8 +55,12 @@ class Tensor:
             if any(not info.min <= item <= info.max for item in self.data):  # type: ignore[operator]  # all int
                 raise self._error("INVALID_VALUE", "/data", f"an element does not fit into {self.dtype}")
         if element is float:
-            rounded = np.array(self.data, dtype=np.float64).astype(dtypes.to_numpy(self.dtype))
-            object.__setattr__(self, "data", tuple(rounded.astype(np.float64).tolist()))
+            exact = np.array(self.data, dtype=np.float64)
+            with np.errstate(over="ignore"):
+                rounded = exact.astype(dtypes.to_numpy(self.dtype)).astype(np.float64)
+            if (np.isnan(rounded) != np.isnan(exact)).any() or (np.isinf(rounded) != np.isinf(exact)).any():
+                raise self._error("INVALID_VALUE", "/data", f"an element does not fit into {self.dtype}")
+            object.__setattr__(self, "data", tuple(rounded.tolist()))
 
     @classmethod
     def from_array(cls, array: NDArray[Any]) -> Tensor:

@@ -80,6 +80,8 @@ def test_large_masks_are_sampled_and_still_small() -> None:
 def encoded(**members: Any) -> dict[str, Any]:
     """A mask of shape (3, 4) with entries 1 and 7."""
     good = {"nnz": 2, "encoding": "bitmap", "data": base64.b64encode(bytes([0b10000010, 0])).decode()}
+    if members.get("encoding") == "coo":
+        del good["data"]
     return {key: value for key, value in {**good, **members}.items() if value is not None}
 
 
@@ -130,6 +132,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         encoded(encoding="delta-varint", data=packed(b"\xff" * 8 + b"\x7f" + b"\1")),
         "MASK_INDEX_OUT_OF_RANGE",
     ),
+    "base64-unused-bits": (encoded(data="ggB="), "MASK_DATA"),
+    "coo-with-data": (encoded(encoding="coo", indices=[], data=""), "UNEXPECTED_PROPERTY"),
+    "coo-compressed": (encoded(encoding="coo", indices=[], compression="none"), "UNEXPECTED_PROPERTY"),
+    "full-with-data": (encoded(encoding="full", nnz=12), "UNEXPECTED_PROPERTY"),
+    "bitmap-with-indices": (encoded(indices=[]), "UNEXPECTED_PROPERTY"),
     "coo-no-indices": (encoded(encoding="coo"), "MISSING_PROPERTY"),
     "coo-not-lists": (encoded(encoding="coo", indices=[1, 7]), "TYPE_MISMATCH"),
     "coo-rank": (encoded(encoding="coo", indices=[[1], [7]]), "TYPE_MISMATCH"),
@@ -161,7 +168,7 @@ def test_a_wrong_mask_is_refused_in_bounded_memory(name: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["full", "bitmap", "delta-varint"])
 def test_a_small_document_cannot_claim_a_large_mask(encoding: str) -> None:
-    value = {"nnz": 0, "encoding": encoding, "data": ""}
+    value = {"nnz": 0, "encoding": encoding, **({} if encoding == "full" else {"data": ""})}
     with pytest.raises(DocumentError) as caught:
         decode(value, (10**6, 10**6))
     assert "DEEPSTRUCT_MAX_MASK_ELEMENTS" in str(caught.value)
