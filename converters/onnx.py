@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import google.protobuf.message
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
@@ -164,9 +163,7 @@ class _Tensors:
         if dtype == "string":
             raise UnsupportedError(f"{self.path}: tensor {name!r} has more than {MAX_ELEMENTS} strings")
         array = onnx_tensors.to_array(self.path, proto)
-        mask = None
-        if self.infer_masks and array.ndim > 1 and bool((array == 0).any()):
-            mask = Mask.from_array(np.asarray(array != 0))
+        mask = Mask.of_zeros(array) if self.infer_masks else None
         self.parameters[name] = Parameter(name, dtype, tuple(proto.dims), mask)
         self._dense[name] = proto
 

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from deepstruct import document, dtypes, files, jsonprofile, sequential, state_dict
-from deepstruct.converters import torch_graph, torch_sequential
+from deepstruct.converters import torch_graph, torch_sequential, torch_tensors
 from deepstruct.errors import FaultyError, MalformedFileError, UnsupportedError, WriteError
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
@@ -36,7 +36,6 @@ _FORMAT = "deepstruct"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net")  # where trainers put the state_dict
 _PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 _DEEPEST = 3  # dicts in dicts before the state_dict
-_BYTES_VIEW = {1: torch.uint8, 2: torch.int16}
 
 
 def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
@@ -130,7 +129,7 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ReadOption
     if odd:
         message = f"state_dict, masks and structure do not belong together: {', '.join(sorted(map(str, odd)))[:200]}"
         raise MalformedFileError(str(path), message)
-    masks = {name: _to_mask(path, keys[name], tensors[keys[name]]) for name in keys}
+    masks = {name: torch_tensors.to_mask(path, keys[name], tensors[keys[name]]) for name in keys}
     parameters = tuple(replace(p, mask=masks.get(p.name)) for p in structure.parameters)
     numbers = {p.name: tensors[p.name] for p in parameters if p.name in tensors}
     if not numbers and parameters:
@@ -138,11 +137,11 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ReadOption
     lacking = [p.name for p in parameters if p.name not in numbers]
     if lacking:
         raise MalformedFileError(str(path), f"the state_dict lacks {', '.join(lacking[:5])}")
-    arrays = {name: _to_numpy(path, name, tensor) for name, tensor in numbers.items()}
+    arrays = {name: torch_tensors.to_numpy(path, name, tensor) for name, tensor in numbers.items()}
     if options.infer_masks:
-        parameters = tuple(infer_mask(p, arrays[p.name]) for p in parameters)
+        parameters = tuple(_infer_mask(p, arrays[p.name]) for p in parameters)
     structure = replace(structure, parameters=parameters)
-    losses += latent_losses(structure.parameters, arrays)
+    losses += _latent_losses(structure.parameters, arrays)
     return Model(structure, Weights(structure, arrays))
 
 
@@ -150,26 +149,40 @@ def _from_state_dict(path: Path, content: Mapping[str, Any], options: ReadOption
     tensors = _find_tensors(path, content, losses)
     keys = state_dict.mask_keys(list(tensors))
     names = [key.removesuffix("_orig") if key.removesuffix("_orig") in keys else key for key in tensors]
-    twice = sorted(name for name in set(names) if names.count(name) > 1)
-    if twice:
-        raise MalformedFileError(str(path), f"has {twice[0]} twice: as {twice[0]} and as {twice[0]}_orig")
+    for name in keys:
+        if name in tensors and f"{name}_orig" in tensors:
+            raise MalformedFileError(str(path), f"has {name} twice: as {name} and as {name}_orig")
+    losses += _state_dict_losses(tensors, keys)
     arrays = {
-        name: _to_numpy(path, key, tensors[key])
+        name: torch_tensors.to_numpy(path, key, tensors[key])
         for name, key in zip(names, tensors, strict=True)
         if key not in keys.values()
     }
-    masks = {name: _to_mask(path, key, tensors[key]) for name, key in keys.items()}
+    masks = {name: torch_tensors.to_mask(path, key, tensors[key]) for name, key in keys.items()}
     orphans = sorted(keys[name] for name in masks.keys() - arrays.keys())
     if orphans:
         raise MalformedFileError(str(path), f"the mask {orphans[0]} has no weight beside it")
     parameters = {}
     for name, array in arrays.items():
         parameter = Parameter(name, dtypes.from_numpy(array.dtype), array.shape, masks.get(name))
-        parameters[name] = infer_mask(parameter, array) if options.infer_masks else parameter
+        parameters[name] = _infer_mask(parameter, array) if options.infer_masks else parameter
     steps, attributes = state_dict.infer(parameters, options.activation)
     structure = sequential.to_structure(steps, attributes)
-    losses += latent_losses(structure.parameters, arrays)
+    losses += _latent_losses(structure.parameters, arrays)
     return Model(structure, Weights(structure, arrays))
+
+
+def _state_dict_losses(tensors: Mapping[str, torch.Tensor], keys: Mapping[str, str]) -> list[Loss]:
+    """What masks and parameters of a state_dict say beyond a Model: trained scores, and sharing."""
+    why = "scores become a mask: the larger one decides, and the scores are not kept"
+    losses = [Loss("mask scores", key, why) for key in keys.values() if tensors[key].ndim == 3]
+    first: dict[tuple[int, int], str] = {}
+    for name, tensor in tensors.items():
+        if tensor.numel() and tensor.layout == torch.strided and not tensor.is_nested:
+            other = first.setdefault((tensor.data_ptr(), tensor.numel()), name)
+            if other != name:
+                losses.append(Loss("sharing", name, f"it is one tensor with {other}; they become two"))
+    return losses
 
 
 def _find_tensors(
@@ -193,68 +206,16 @@ def _find_tensors(
         tensors[key] = value
     if not tensors:
         raise UnsupportedError("there is no tensor in it: it is no state_dict")
-    for prefix in _PREFIXES:
-        if all(key.startswith(prefix) for key in tensors):
-            tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
+    while prefix := next((p for p in _PREFIXES if all(key.startswith(p) for key in tensors)), ""):
+        tensors = {key.removeprefix(prefix): value for key, value in tensors.items()}
     return tensors
 
 
-def _to_numpy(path: Path | str, name: str, tensor: Any) -> NDArray[Any]:
-    """A tensor's elements without a copy where it is contiguous.
-
-    Raises:
-        MalformedFileError: the tensor claims more elements than the file holds, or is none.
-        UnsupportedError: it is sparse, quantised or of a dtype without a name in documents.
-    """
-    if not isinstance(tensor, torch.Tensor):
-        raise MalformedFileError(str(path), f"{name} is a {type(tensor).__name__}, not a tensor")
-    kinds = {"nested": tensor.is_nested, "quantized": tensor.is_quantized, "meta": tensor.is_meta}
-    kind = next((word for word, holds in kinds.items() if holds), str(tensor.layout).removeprefix("torch."))
-    if kind != "strided":
-        raise UnsupportedError(f"{name} is a {kind} tensor; save a plain dense one")
-    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        message = f"{name} claims {tensor.numel()} elements, more than the file holds; save a contiguous() copy of it"
-        raise MalformedFileError(str(path), message)
-    tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
-    name_of_dtype = str(tensor.dtype).removeprefix("torch.")
-    if name_of_dtype not in dtypes.DTYPES:
-        raise UnsupportedError(f"{name} has dtype {tensor.dtype}, which documents have no name for")
-    target = dtypes.to_numpy(name_of_dtype)
-    if name_of_dtype == "bfloat16" or name_of_dtype.startswith("float8"):
-        array: NDArray[Any] = tensor.view(_BYTES_VIEW[tensor.element_size()]).numpy().view(target)
-        return array
-    plain: NDArray[Any] = tensor.numpy()
-    return plain
+def _infer_mask(parameter: Parameter, array: NDArray[Any]) -> Parameter:
+    return parameter if parameter.mask is not None else replace(parameter, mask=Mask.of_zeros(array))
 
 
-def _to_tensor(array: NDArray[Any], dtype: str) -> torch.Tensor:
-    array = np.require(array, requirements=["C", "W"])
-    if dtype == "bfloat16" or dtype.startswith("float8"):
-        whole: torch.Tensor = torch.from_numpy(array.view(f"i{array.itemsize}" if array.itemsize > 1 else "u1"))
-        return whole.view(getattr(torch, dtype))
-    return torch.from_numpy(array)
-
-
-def _to_mask(path: Path | str, key: str, tensor: Any) -> Mask:
-    array = _to_numpy(path, key, tensor)
-    if key.rpartition(".")[2] == "_mask" and array.ndim == 3 and array.shape[2] == 2:
-        array = array.argmax(axis=2)  # the scores of MaskedLinearLayer(mask_as_params=True)
-    if array.dtype != np.bool_:
-        present = array != 0
-        if not bool((array[present] == 1).all()):
-            raise MalformedFileError(str(path), f"{key} is no mask: it has other values than 0 and 1")
-        array = present
-    return Mask.from_array(array)
-
-
-def infer_mask(parameter: Parameter, array: NDArray[Any]) -> Parameter:
-    """The parameter with its zeros masked, if it has no mask, at least two dimensions and any zero."""
-    if parameter.mask is not None or array.ndim < 2 or not bool((array == 0).any()):
-        return parameter
-    return replace(parameter, mask=Mask.from_array(np.asarray(array != 0)))
-
-
-def latent_losses(parameters: tuple[Parameter, ...], arrays: Mapping[str, NDArray[Any]]) -> list[Loss]:
+def _latent_losses(parameters: tuple[Parameter, ...], arrays: Mapping[str, NDArray[Any]]) -> list[Loss]:
     """A Loss for each parameter that has numbers other than 0 where its mask has no connection."""
     losses = []
     for parameter in parameters:
@@ -278,7 +239,7 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
     tensors: dict[str, torch.Tensor] = {}
     for parameter in structure.parameters:
         if model.weights is not None:
-            tensors[parameter.name] = _to_tensor(model.weights[parameter.name], parameter.dtype)
+            tensors[parameter.name] = torch_tensors.to_tensor(model.weights[parameter.name], parameter.dtype)
         if parameter.name in keys:
             tensors[keys[parameter.name]] = _mask_tensor(parameter)
     content = {
@@ -305,17 +266,17 @@ def from_object(value: torch.nn.Module, losses: list[Loss], *, infer_masks: bool
         structure, tensors = value.structure(), value.tensors()
     else:
         structure, tensors = torch_sequential.from_module(value, losses, _describe)
-    arrays = {p.name: _to_numpy("module", p.name, tensors[p.name]) for p in structure.parameters}
+    arrays = {p.name: torch_tensors.to_numpy(None, p.name, tensors[p.name]) for p in structure.parameters}
     if infer_masks:
-        parameters = tuple(infer_mask(p, arrays[p.name]) for p in structure.parameters)
+        parameters = tuple(_infer_mask(p, arrays[p.name]) for p in structure.parameters)
         structure = replace(structure, parameters=parameters)
-    losses += latent_losses(structure.parameters, arrays)
+    losses += _latent_losses(structure.parameters, arrays)
     return Model(structure, Weights(structure, arrays))
 
 
 def _describe(name: str, tensor: torch.Tensor, mask: torch.Tensor | None) -> Parameter:
-    array = _to_numpy("module", name, tensor)
-    described = None if mask is None else _to_mask("module", f"{name} mask", mask)
+    array = torch_tensors.to_numpy(None, name, tensor)
+    described = None if mask is None else torch_tensors.to_mask(None, f"{name} mask", mask)
     return Parameter(name, dtypes.from_numpy(array.dtype), array.shape, described)
 
 
@@ -335,7 +296,7 @@ def to_module(model: Model) -> torch.nn.Module:
             if parameter.name in keys:
                 state[keys[parameter.name]].copy_(_mask_tensor(parameter))
             if model.weights is not None:
-                state[parameter.name].copy_(_to_tensor(model.weights[parameter.name], parameter.dtype))
+                state[parameter.name].copy_(torch_tensors.to_tensor(model.weights[parameter.name], parameter.dtype))
     return module
 
 

@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepstruct.converters import torch_operators
+from deepstruct.converters import torch_operators, torch_tensors
 from deepstruct.errors import UnsupportedError
 from deepstruct.mask import Mask
 from deepstruct.sparse import MaskableModule
-from deepstruct.structure import Parameter, Structure
+from deepstruct.structure import Node, Parameter, Structure
+from deepstruct.tensor import Tensor as Constant
 
 _SCALES_AT = {"LayerNormalization": 1}  # input that scales, and so starts as 1
+
+
+def mask_keys(structure: Structure) -> dict[str, str]:
+    """Parameter name -> state_dict key of its mask, which is ``name_mask`` unless a parameter is called so."""
+    taken = {parameter.name for parameter in structure.parameters}
+    keys = {}
+    for parameter in structure.parameters:
+        if parameter.mask is not None:
+            key = f"{parameter.name}_mask"
+            while key in taken:
+                key += "_"
+            taken.add(key)
+            keys[parameter.name] = key
+    return keys
+
+
+def _has_sources_first(node: Node) -> bool:
+    """Whether a node's weight is (source, target), as that of MatMul."""
+    return node.op_type == "MatMul" or (node.op_type == "Gemm" and not node.attributes.get("transB"))
+
+
+def _numeric(name: str, constant: Constant) -> NDArray[Any]:
+    if constant.dtype == "string":
+        raise UnsupportedError(f"constant {name!r}: torch has no strings")
+    return constant.to_array()
 
 
 class StructureModule(MaskableModule):
@@ -32,10 +60,15 @@ class StructureModule(MaskableModule):
         super().__init__()
         self._structure = structure
         for node in structure.nodes:
-            torch_operators.require(node)
+            torch_operators.require(node, structure.opset)
+        self._mask_keys = mask_keys(structure)
         for parameter in structure.parameters:
             self._add(parameter)
-        self.reset_parameters()
+        self._constants = {
+            name: torch_tensors.to_tensor(_numeric(name, constant), constant.dtype)
+            for name, constant in structure.constants.items()
+        }
+        self.reset_parameters(keep_mask=True)
 
     def _add(self, parameter: Parameter) -> None:
         *path, name = parameter.name.split(".")
@@ -55,16 +88,17 @@ class StructureModule(MaskableModule):
                 owner.register_buffer(name, tensor)
             if parameter.mask is not None:
                 mask = torch.from_numpy(parameter.mask.to_array()).to(tensor.device)
-                owner.register_buffer(f"{name}_mask", mask)
+                owner.register_buffer(self._mask_keys[parameter.name].rpartition(".")[2], mask)
         except (KeyError, AttributeError) as error:
             raise UnsupportedError(f"parameter {parameter.name!r} cannot be called so in torch: {error}") from error
 
-    def reset_parameters(self, keep_mask: bool = True) -> None:
-        """Initialises matrices as `torch.nn.Linear` does, scales to 1, everything else to 0.
+    def reset_parameters(self, keep_mask: bool = False) -> None:
+        """Initialises matrices and higher tensors as `torch.nn.Linear` does, scales to 1, everything else to 0.
 
         Args:
-            keep_mask: leave the masks alone, which are part of the structure, instead of filling them.
+            keep_mask: leave the masks alone instead of filling them.
         """
+        sources_first = {n.inputs[1] for n in self._structure.nodes if _has_sources_first(n)}
         scales = {n.inputs[_SCALES_AT[n.op_type]] for n in self._structure.nodes if n.op_type in _SCALES_AT}
         with torch.no_grad():
             for parameter in self._structure.parameters:
@@ -72,11 +106,12 @@ class StructureModule(MaskableModule):
                 if not tensor.dtype.is_floating_point:
                     continue
                 if tensor.ndim > 1 and tensor.numel():
-                    nn.init.kaiming_uniform_(tensor, a=5**0.5)
+                    targets_first = tensor.transpose(-1, -2) if parameter.name in sources_first else tensor
+                    nn.init.kaiming_uniform_(targets_first, a=5**0.5)
                 else:
                     tensor.fill_(1 if parameter.name in scales else 0)
                 if not keep_mask and parameter.mask is not None:
-                    self._tensor(f"{parameter.name}_mask").fill_(True)
+                    self._tensor(self._mask_keys[parameter.name]).fill_(True)
 
     def _tensor(self, name: str) -> Tensor:
         path, _, last = name.rpartition(".")
@@ -96,28 +131,33 @@ class StructureModule(MaskableModule):
             for parameter in self._structure.parameters:
                 if parameter.mask is not None:
                     kept = self._tensor(parameter.name).abs() >= theta
-                    self._tensor(f"{parameter.name}_mask").copy_(kept)
+                    self._tensor(self._mask_keys[parameter.name]).copy_(kept)
 
     def _effective(self, parameter: Parameter) -> Tensor:
         tensor = self._tensor(parameter.name)
         if parameter.mask is None:
             return tensor
-        return torch.where(self._tensor(f"{parameter.name}_mask"), tensor, torch.zeros((), dtype=tensor.dtype))
+        return torch.where(self._tensor(self._mask_keys[parameter.name]), tensor, torch.zeros((), dtype=tensor.dtype))
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameter name -> tensor."""
         return {parameter.name: self._tensor(parameter.name) for parameter in self._structure.parameters}
 
     def structure(self) -> Structure:
-        """The structure with the masks as they are now."""
-        parameters = []
+        """The structure with the masks and dtypes as they are now, after ``half()`` for example."""
+        parameters, dtypes = [], {}
         for parameter in self._structure.parameters:
-            if parameter.mask is None:
-                parameters.append(parameter)
-            else:
-                mask = self._tensor(f"{parameter.name}_mask").detach().cpu().numpy()
-                parameters.append(replace(parameter, mask=Mask.from_array(mask)))
-        return replace(self._structure, parameters=tuple(parameters))
+            mask = parameter.mask
+            if mask is not None:
+                mask = Mask.from_array(self._tensor(self._mask_keys[parameter.name]).detach().cpu().numpy())
+            dtype = str(self._tensor(parameter.name).dtype).removeprefix("torch.")
+            dtypes[parameter.dtype] = dtype
+            parameters.append(replace(parameter, mask=mask, dtype=dtype))
+        inputs, outputs = (
+            tuple(replace(value, dtype=dtypes.get(value.dtype, value.dtype)) for value in values)
+            for values in (self._structure.inputs, self._structure.outputs)
+        )
+        return replace(self._structure, parameters=tuple(parameters), inputs=inputs, outputs=outputs)
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Takes the structure's inputs in order and returns its output, or a tuple of several."""
@@ -127,8 +167,7 @@ class StructureModule(MaskableModule):
         values = {info.name: tensor for info, tensor in zip(self._structure.inputs, inputs, strict=True)}
         values |= {parameter.name: self._effective(parameter) for parameter in self._structure.parameters}
         device = next(iter(values.values())).device
-        for name, constant in self._structure.constants.items():
-            values[name] = torch.from_numpy(constant.to_array()).to(device)
+        values |= {name: constant.to(device) for name, constant in self._constants.items()}
         for node in self._structure.nodes:
             arguments = [values[name] if name else None for name in node.inputs]
             results = torch_operators.apply(node, arguments, self._structure.opset[""])

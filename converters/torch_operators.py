@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -15,12 +15,14 @@ from deepstruct.structure import Node
 Function = Callable[..., Tensor]
 
 
-def require(node: Node) -> None:
+def require(node: Node, opset: Mapping[str, int]) -> None:
     """Makes sure that a node's operator can be computed.
 
     Raises:
         UnsupportedError: it cannot; operator and node are named.
     """
+    if opset.get("", 7) < 7:
+        raise UnsupportedError(f"opset {opset['']} is not mapped to torch: until 6, operators broadcast otherwise")
     if node.domain or node.op_type not in OPERATORS or len([name for name in node.outputs if name]) != 1:
         operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         raise UnsupportedError(
@@ -64,8 +66,11 @@ def _gemm(
     weight = b if transB else b.T
     if alpha == 1.0 and beta == 1.0 and (c is None or c.ndim == 1):
         return F.linear(a, weight, c)
-    product = alpha * F.linear(a, weight)
-    return product if c is None else product + beta * c
+    product = F.linear(a, weight)
+    product = product if alpha == 1.0 else (alpha * product).to(a.dtype)
+    if c is None:
+        return product
+    return product + (c if beta == 1.0 else (beta * c).to(c.dtype))
 
 
 def _layer_norm(
@@ -77,9 +82,12 @@ def _layer_norm(
     epsilon: float = 1e-5,
     stash_type: int = 1,
 ) -> Tensor:
-    del stash_type  # torch computes half precision in float32 as the default asks
+    del stash_type  # torch computes half precision in float32 as the default asks, and double in double
     shape = x.shape[axis:]
-    return F.layer_norm(x, shape, scale.expand(shape), None if bias is None else bias.expand(shape), epsilon)
+    if scale.shape == shape and (bias is None or bias.shape == shape):
+        return F.layer_norm(x, shape, scale, bias, epsilon)
+    scaled = F.layer_norm(x, shape, None, None, epsilon) * scale
+    return scaled if bias is None else scaled + bias
 
 
 def _flatten(x: Tensor, *, axis: int = 1) -> Tensor:
@@ -97,7 +105,8 @@ def _softmax_before_13(op_type: str, inputs: list[Any], attributes: Any) -> Tens
 
 
 def _clip(x: Tensor, low: Tensor | None = None, high: Tensor | None = None, **bounds: float) -> Tensor:
-    return torch.clamp(x, min=bounds.get("min", low), max=bounds.get("max", high))  # type: ignore[arg-type]  # both kinds
+    least, most = bounds.get("min", low), bounds.get("max", high)
+    return x if least is None and most is None else torch.clamp(x, min=least, max=most)  # type: ignore[arg-type]  # both kinds
 
 
 OPERATORS: dict[str, Function] = {
@@ -126,7 +135,7 @@ OPERATORS: dict[str, Function] = {
     "Mish": _elementwise(F.mish),
     "Mul": torch.mul,
     "Neg": torch.neg,
-    "Pow": torch.pow,
+    "Pow": lambda x, exponent: torch.pow(x, exponent).to(x.dtype),
     "PRelu": lambda x, slope: torch.where(x < 0, x * slope, x),
     "Relu": _elementwise(torch.relu),
     "Selu": lambda x, *, alpha=None, gamma=None: _selu(x, alpha, gamma),

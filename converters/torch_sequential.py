@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from torch.nn.utils import prune
 
 from deepstruct import sequential, state_dict
+from deepstruct.converters import torch_graph
 from deepstruct.errors import UnsupportedError
 from deepstruct.frozen import FrozenMapping
 from deepstruct.losses import Loss
@@ -34,7 +36,8 @@ def from_module(module: nn.Module, losses: list[Loss], describe: Describe) -> tu
     walk = _Walk(losses, describe)
     attributes = {}
     if type(module) is MaskedDeepFFN:
-        steps = [*walk.steps(module._layer_first, "_layer_first"), Step("Relu", scope="_activation")]
+        _refuse_changed_forward(module, "")
+        steps = [*walk.steps(module._layer_first, "_layer_first"), *walk.steps(module._activation, "_activation")]
         for position, layer in enumerate(module._layers_hidden):
             scope = "_activation" if layer is module._activation else f"_layers_hidden.{position}"
             steps += walk.steps(layer, scope)
@@ -42,6 +45,9 @@ def from_module(module: nn.Module, losses: list[Loss], describe: Describe) -> tu
         attributes = {"family": state_dict.FAMILY}
     else:
         steps = list(walk.steps(module, ""))
+    if steps and steps[0].op_type == "Flatten":
+        why = "inputs of a structure are matrices of features: flatten what you feed"
+        losses.append(Loss("input shape", steps[0].scope, why))
     return sequential.to_structure(steps, attributes), walk.tensors
 
 
@@ -52,29 +58,45 @@ class _Walk:
         self.losses = losses
         self.describe = describe
         self.tensors: dict[str, torch.Tensor] = {}
+        self._seen: list[tuple[torch.Tensor, Parameter]] = []
 
     def steps(self, module: nn.Module, scope: str) -> Iterator[Step]:
+        _refuse_changed_forward(module, scope)
         if type(module) is nn.Sequential:
-            for name, child in module.named_children():
-                yield from self.steps(child, f"{scope}.{name}" if scope else name)
+            for name, child in module._modules.items():  # named_children() leaves out what is used twice
+                if child is not None:
+                    yield from self.steps(child, f"{scope}.{name}" if scope else name)
             return
-        _refuse_hooks(module, scope)
         emit = _EMITTERS.get(type(module))
         if emit is None:
             raise UnsupportedError(_unmapped(module, scope))
         yield from emit(self, module, scope)
 
     def parameter(self, module: nn.Module, name: str, scope: str) -> Parameter | None:
-        """A module's parameter with its mask: its own, or that of `torch.nn.utils.prune`."""
+        """A module's parameter with its mask: its own, that of `torch.nn.utils.prune`, or both.
+
+        A tensor that was met before under the same mask is the same parameter.
+        """
         path = f"{scope}.{name}" if scope else name
         tensor = getattr(module, f"{name}_orig", getattr(module, name))
         if tensor is None:
             return None
         mask = getattr(module, f"{name}_mask", None)
         if isinstance(module, MaskedLinearLayer) and name == "weight":
-            mask = module.mask
+            mask = module.mask if mask is None else module.mask.bool() & mask.bool()
+            if module.mask.dtype != torch.bool:
+                why = "scores become a mask: the larger one decides, and the scores are not kept"
+                self.losses.append(Loss("mask scores", path, why))
+        parameter = self.describe(path, tensor, mask)
+        for other, known in self._seen:
+            if other is tensor:
+                if replace(parameter, name=known.name) == known:
+                    return known
+                why = f"it is one tensor with {known.name} under another mask; they become two"
+                self.losses.append(Loss("sharing", path, why))
+        self._seen.append((tensor, parameter))
         self.tensors[path] = tensor
-        return self.describe(path, tensor, mask)
+        return parameter
 
     def linear(self, module: nn.Linear, scope: str) -> Iterator[Step]:
         weight = self.parameter(module, "weight", scope)
@@ -95,11 +117,14 @@ class _Walk:
         yield from ()
 
 
-def _refuse_hooks(module: nn.Module, scope: str) -> None:
+def _refuse_changed_forward(module: nn.Module, scope: str) -> None:
     """Hooks can change what a module computes; only those of `torch.nn.utils.prune` are understood."""
+    place = repr(scope) if scope else "the module"
     hooks = [h for h in module._forward_pre_hooks.values() if not isinstance(h, prune.BasePruningMethod)]
     if hooks or module._forward_hooks:
-        raise UnsupportedError(f"{scope or 'the module'} has forward hooks, which may change its output; remove them")
+        raise UnsupportedError(f"{place} has forward hooks, which may change its output; remove them")
+    if "forward" in vars(module):
+        raise UnsupportedError(f"{place} has a forward of its own, which may compute something else; remove it")
 
 
 def _unmapped(module: nn.Module, scope: str) -> str:
@@ -128,8 +153,8 @@ def _flatten(walk: _Walk, module: nn.Flatten, scope: str) -> Iterator[Step]:
 
 
 def _softplus(walk: _Walk, module: nn.Softplus, scope: str) -> Iterator[Step]:
-    if module.beta != 1:
-        raise UnsupportedError(f"{scope}: Softplus with beta={module.beta} is no ONNX Softplus; use beta=1")
+    if module.beta != 1 or module.threshold != 20:
+        raise UnsupportedError(f"{scope}: {module} is no ONNX Softplus; use the defaults of beta and threshold")
     yield from _activation("Softplus")(walk, module, scope)
 
 
@@ -168,19 +193,21 @@ _EMITTERS: dict[type, Callable[[Any, Any, str], Iterator[Step]]] = {
 def to_module(structure: Structure) -> nn.Module | None:
     """The module of the family that a structure belongs to, freshly initialised, or None if it has none.
 
-    The family is believed only if its module has exactly this structure.
+    The family is believed only if its module computes exactly this structure.
     """
     if structure.attributes.get("family") != state_dict.FAMILY:
         return None
     steps = sequential.from_structure(structure)
-    if steps is None or not all(parameter.dtype == "float32" for parameter in structure.parameters):
+    found = {parameter.dtype for parameter in structure.parameters}
+    dtype = getattr(torch, found.pop(), None) if len(found) == 1 else None
+    if steps is None or dtype is None or not dtype.is_floating_point:
         return None
     shapes = [step.parameters[0].shape for step in steps if step.op_type == "Gemm"]
     has_norm = any(step.op_type == "LayerNormalization" for step in steps)
     if len(shapes) < 2 or any(0 in shape for shape in shapes):
         return None
     sizes = [shape[0] for shape in shapes]
-    module = MaskedDeepFFN(shapes[0][-1], sizes[-1], sizes[:-1], use_layer_norm=has_norm)
+    module = MaskedDeepFFN(shapes[0][-1], sizes[-1], sizes[:-1], use_layer_norm=has_norm).to(dtype)
     expected, _ = from_module(module, [], _without_mask)
     same = sequential.from_structure(expected)
     return module if same is not None and _computed(same) == _computed(steps) else None
@@ -199,6 +226,6 @@ def mask_keys(structure: Structure) -> dict[str, str]:
     """Parameter name -> state_dict key of its mask in the module that `to_module` makes of a structure."""
     with torch.device("meta"):
         module = to_module(structure)
-    if module is not None:
-        return {f"{name}.weight": f"{name}._mask" for name, _ in maskable_layers_with_name(module)}
-    return {p.name: f"{p.name}_mask" for p in structure.parameters if p.mask is not None}
+    if module is None:
+        return torch_graph.mask_keys(structure)
+    return {f"{name}.weight": f"{name}._mask" for name, _ in maskable_layers_with_name(module)}

@@ -197,7 +197,8 @@ class Targets:
                 os.fsync(file.fileno())
                 self._sizes[path] = os.fstat(file.fileno()).st_size
                 file.close()
-                temporary.chmod(_mode(path))
+                with contextlib.suppress(FileNotFoundError):  # a new file has ordinary permissions already
+                    temporary.chmod(stat.S_IMODE(path.stat().st_mode))
 
     def _commit(self) -> None:
         """Puts all files in place, or none."""
@@ -247,16 +248,6 @@ class Targets:
 
 def _backup(temporary: Path) -> Path:
     return temporary.with_suffix(".old")
-
-
-def _mode(path: Path) -> int:
-    """Permissions of the file that is replaced, or those a new file gets."""
-    try:
-        return stat.S_IMODE(path.stat().st_mode)
-    except FileNotFoundError:
-        mask = os.umask(0)
-        os.umask(mask)
-        return 0o666 & ~mask
 
 
 @contextlib.contextmanager

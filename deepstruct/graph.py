@@ -109,64 +109,68 @@ class CachedLayeredGraph(LayeredGraph):
         self._cached_layers = self._cached_layer_of = None
 
     def _layers(self) -> list[list[Vertex]]:
+        if hasattr(self, "_graph"):  # a view of another graph, which is not told of changes
+            return super()._layers()
         if self._cached_layers is None:
             self._cached_layers = super()._layers()
         return self._cached_layers
 
     def _layer_of(self) -> dict[Vertex, int]:
+        if hasattr(self, "_graph"):
+            return super()._layer_of()
         if self._cached_layer_of is None:
             self._cached_layer_of = super()._layer_of()
         return self._cached_layer_of
 
     def add_node(self, node_for_adding: Vertex, **attr: Any) -> None:
         """As networkx."""
-        super().add_node(node_for_adding, **attr)
         self._changed()
+        super().add_node(node_for_adding, **attr)
 
     def add_nodes_from(self, nodes_for_adding: Iterable[Any], **attr: Any) -> None:
         """As networkx."""
-        super().add_nodes_from(nodes_for_adding, **attr)
         self._changed()
+        super().add_nodes_from(nodes_for_adding, **attr)
 
     def add_edge(self, u_of_edge: Vertex, v_of_edge: Vertex, **attr: Any) -> None:
         """As networkx."""
-        super().add_edge(u_of_edge, v_of_edge, **attr)
         self._changed()
+        super().add_edge(u_of_edge, v_of_edge, **attr)
 
     def add_edges_from(self, ebunch_to_add: Iterable[Any], **attr: Any) -> None:
         """As networkx."""
-        super().add_edges_from(ebunch_to_add, **attr)
         self._changed()
+        super().add_edges_from(ebunch_to_add, **attr)
 
     def remove_node(self, n: Vertex) -> None:
         """As networkx."""
-        super().remove_node(n)
         self._changed()
+        super().remove_node(n)
 
     def remove_nodes_from(self, nodes: Iterable[Vertex]) -> None:
         """As networkx."""
-        super().remove_nodes_from(nodes)
         self._changed()
+        super().remove_nodes_from(nodes)
 
     def remove_edge(self, u: Vertex, v: Vertex) -> None:
         """As networkx."""
-        super().remove_edge(u, v)
         self._changed()
+        super().remove_edge(u, v)
 
     def remove_edges_from(self, ebunch: Iterable[Any]) -> None:
         """As networkx."""
-        super().remove_edges_from(ebunch)
         self._changed()
+        super().remove_edges_from(ebunch)
 
     def clear(self) -> None:
         """As networkx."""
-        super().clear()
         self._changed()
+        super().clear()
 
     def clear_edges(self) -> None:
         """As networkx."""
-        super().clear_edges()
         self._changed()
+        super().clear_edges()
 
     def add_path(self, nodes: Iterable[Vertex], **attr: Any) -> None:
         """Adds the edges of a path through vertices."""

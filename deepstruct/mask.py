@@ -74,6 +74,13 @@ class Mask:
         return cls(array.shape, np.packbits(array.reshape(-1), bitorder="little"))
 
     @classmethod
+    def of_zeros(cls, array: NDArray[Any]) -> Mask | None:
+        """The mask of the entries other than 0 of a matrix or higher tensor; None if there is nothing to mask."""
+        if array.ndim < 2 or not bool((array == 0).any()):
+            return None
+        return cls.from_array(np.asarray(array != 0))
+
+    @classmethod
     def from_indices(cls, shape: Sequence[int], indices: NDArray[np.integer[Any]]) -> Mask:
         """The mask with exactly the given entries.
 
@@ -170,6 +177,9 @@ class Mask:
 
     def __hash__(self) -> int:
         return hash((self._shape, self._packed.tobytes()))
+
+    def __reduce__(self) -> tuple[type[Mask], tuple[tuple[int, ...], NDArray[np.uint8]]]:
+        return Mask, (self._shape, self._packed)
 
     def __repr__(self) -> str:
         return f"Mask(shape={self._shape}, nnz={self.nnz}, density={self.density:.4g})"

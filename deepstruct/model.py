@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,11 @@ from numpy.typing import NDArray
 from deepstruct import dtypes
 from deepstruct.errors import Fault, StructureError, pointer
 from deepstruct.structure import Parameter, Structure
+
+_OTHER_PARAMETER = (
+    "the weights belong to a parameter of another dtype, shape or mask; "
+    "Weights(structure, weights) carries their dense numbers over to new masks"
+)
 
 Load = Callable[[Parameter], NDArray[Any]]
 
@@ -43,6 +49,11 @@ class Weights(Mapping[str, NDArray[Any]]):
                 raise _name_faults(self._parameters.keys() - arrays.keys(), arrays.keys() - self._parameters.keys())
             load = _from_mapping(arrays)
         self._load = load
+
+    @property
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The parameters that the numbers belong to, by name."""
+        return MappingProxyType(self._parameters)
 
     def kept(self, name: str) -> NDArray[Any]:
         """The entries that exist, ``[nnz]`` in row-major order.
@@ -133,9 +144,18 @@ class Model:
     weights: Weights | None = None
 
     def __post_init__(self) -> None:
-        if self.weights is not None and self.weights.keys() != {p.name for p in self.structure.parameters}:
-            names = {parameter.name for parameter in self.structure.parameters}
+        if self.weights is None:
+            return
+        names = {parameter.name for parameter in self.structure.parameters}
+        if self.weights.keys() != names:
             raise _name_faults(names - self.weights.keys(), self.weights.keys() - names)
+        faults = [
+            Fault("WEIGHTS_SHAPE", pointer("parameters", p.name), _OTHER_PARAMETER)
+            for p in self.structure.parameters
+            if replace(p, extra={}) != replace(self.weights.parameters[p.name], extra={})
+        ]
+        if faults:
+            raise StructureError("weights", faults)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Model):

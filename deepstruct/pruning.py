@@ -1,13 +1,13 @@
 """Pruning of masked layers: which connections go, by saliency, at random, or in N:M patterns.
 
-Every function removes connections from the masks of a module's maskable layers and leaves the weights alone;
-`apply_mask` sets what is masked to 0. Saliency is the magnitude of the weight unless a layer was given another.
-Exactly the asked number of connections goes; of equally salient ones, those that stand first.
+Every function removes connections from the masks of a module's maskable layers and leaves weights and saliencies
+alone; `apply_mask` sets what is masked to 0. The saliency of a layer is the magnitude of its weights unless it was
+given another. Exactly the asked number of connections goes; of equally salient ones, those that stand first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 import torch
@@ -24,9 +24,9 @@ __all__ = [
     "prune_n_m",
     "prune_network_by_saliency",
     "random_pruning",
-    "set_distributed_saliency",
-    "set_random_saliency",
 ]
+
+Measure = Callable[[MaskedLinearLayer], Tensor]
 
 
 class PruningStrategy(Enum):
@@ -44,7 +44,7 @@ def prune_network_by_saliency(
     Raises:
         ValueError: the network has no maskable layer, or the amount is impossible.
     """
-    _remove(_layers(network), value, strategy)
+    _prune_network(network, value, strategy, _saliency)
 
 
 def prune_layer_by_saliency(
@@ -57,54 +57,31 @@ def prune_layer_by_saliency(
     Raises:
         ValueError: the network has no maskable layer, or the amount is impossible.
     """
-    layers = _layers(network)
-    if strategy is PruningStrategy.PERCENTAGE:
-        shares = [value] * len(layers)
-    else:
-        existing = [int(layer.mask.sum()) for layer in layers]
-        shares = [float(share) for share in _apportion(_amount(sum(existing), value, strategy), existing)]
-    for layer, share in zip(layers, shares, strict=True):
-        _remove([layer], share, strategy)
+    _prune_layers(network, value, strategy, _saliency)
 
 
 def magnitude_class_blinded(network: nn.Module, percentage: float) -> None:
     """Removes the smallest weights of all layers together (class-blind, See et al. 2016, arXiv:1606.09274)."""
-    prune_network_by_saliency(network, percentage)
+    _prune_network(network, percentage, PruningStrategy.PERCENTAGE, _magnitude)
 
 
 def magnitude_class_uniform(network: nn.Module, percentage: float) -> None:
     """Removes the same percentage of smallest weights from each layer (class-uniform, See et al. 2016)."""
-    prune_layer_by_saliency(network, percentage)
+    _prune_layers(network, percentage, PruningStrategy.PERCENTAGE, _magnitude)
 
 
 def magnitude_class_distributed(network: nn.Module, percentage: float) -> None:
-    """Removes the smallest weights relative to the standard deviation of their layer (Han et al. 2015, 1506.02626).
-
-    The saliency that this takes stays set.
-    """
-    set_distributed_saliency(network)
-    prune_network_by_saliency(network, percentage)
+    """Removes the weights smallest relative to the standard deviation of their layer (Han et al. 2015, 1506.02626)."""
+    _prune_network(network, percentage, PruningStrategy.PERCENTAGE, _relative_magnitude)
 
 
 def random_pruning(network: nn.Module, percentage: float, generator: torch.Generator | None = None) -> None:
-    """Removes connections of all layers together at random. The random saliency stays set."""
-    set_random_saliency(network, generator)
-    prune_network_by_saliency(network, percentage)
+    """Removes connections of all layers together at random."""
 
+    def drawn(layer: MaskedLinearLayer) -> Tensor:
+        return torch.rand(layer.weight.shape, generator=generator).to(layer.weight.device)
 
-def set_random_saliency(network: nn.Module, generator: torch.Generator | None = None) -> None:
-    """Gives every connection a random saliency in [0, 1)."""
-    for layer in _layers(network):
-        layer.saliency = torch.rand(layer.weight.shape, generator=generator).to(layer.weight.device)
-
-
-def set_distributed_saliency(network: nn.Module) -> None:
-    """Sets the saliency to the magnitude divided by the standard deviation of the layer's existing weights."""
-    for layer in _layers(network):
-        weight = layer.weight.detach()
-        existing = weight[layer.mask.bool()]
-        deviation = existing.std() if existing.numel() > 1 else torch.ones((), device=weight.device)
-        layer.saliency = weight.abs() / deviation.clamp_min(torch.finfo(weight.dtype).tiny)
+    _prune_network(network, percentage, PruningStrategy.PERCENTAGE, drawn)
 
 
 def prune_n_m(network: nn.Module, n: int, m: int) -> None:
@@ -132,6 +109,22 @@ def _layers(network: nn.Module) -> list[MaskedLinearLayer]:
     return layers
 
 
+def _saliency(layer: MaskedLinearLayer) -> Tensor:
+    return layer.saliency
+
+
+def _magnitude(layer: MaskedLinearLayer) -> Tensor:
+    return layer.weight.detach().abs()
+
+
+def _relative_magnitude(layer: MaskedLinearLayer) -> Tensor:
+    magnitude = _magnitude(layer)
+    existing = layer.weight.detach()[layer.mask.bool()]
+    if existing.numel() < 2:
+        return magnitude
+    return magnitude / existing.std().clamp_min(torch.finfo(existing.dtype).tiny)
+
+
 def _existing_saliency(layer: MaskedLinearLayer) -> Tensor:
     """(out, in): saliency, below every real one where no connection exists."""
     return layer.saliency.to(torch.float64).masked_fill(~layer.mask.bool(), -torch.inf)
@@ -142,7 +135,7 @@ def _amount(existing: int, value: float, strategy: PruningStrategy) -> int:
         if not 0 <= value <= 100:
             raise ValueError(f"a percentage lies in 0..100, not {value}")
         return round(existing * value / 100)
-    if not 0 <= value <= existing:
+    if value != int(value) or not 0 <= value <= existing:
         raise ValueError(f"{value} connections cannot be removed from {existing}")
     return int(value)
 
@@ -156,10 +149,27 @@ def _apportion(total: int, sizes: Sequence[int]) -> list[int]:
     return shares
 
 
-def _remove(layers: list[MaskedLinearLayer], value: float, strategy: PruningStrategy) -> None:
+def _prune_network(network: nn.Module, value: float, strategy: PruningStrategy, measure: Measure) -> None:
+    layers = _layers(network)
+    existing = sum(int(layer.mask.sum()) for layer in layers)
+    _remove(layers, _amount(existing, value, strategy), measure)
+
+
+def _prune_layers(network: nn.Module, value: float, strategy: PruningStrategy, measure: Measure) -> None:
+    layers = _layers(network)
+    existing = [int(layer.mask.sum()) for layer in layers]
+    if strategy is PruningStrategy.PERCENTAGE:
+        numbers = [_amount(count, value, strategy) for count in existing]
+    else:
+        numbers = _apportion(_amount(sum(existing), value, strategy), existing)
+    for layer, number in zip(layers, numbers, strict=True):
+        _remove([layer], number, measure)
+
+
+def _remove(layers: list[MaskedLinearLayer], number: int, measure: Measure) -> None:
+    """Removes the given number of connections, the least salient of all layers together."""
     masks = [layer.mask.bool().flatten() for layer in layers]
-    number = _amount(sum(int(mask.sum()) for mask in masks), value, strategy)
-    saliency = torch.cat([layer.saliency.flatten()[mask] for layer, mask in zip(layers, masks, strict=True)])
+    saliency = torch.cat([measure(layer).flatten()[mask] for layer, mask in zip(layers, masks, strict=True)])
     kept = torch.ones(saliency.numel(), dtype=torch.bool, device=saliency.device)
     kept[saliency.argsort(stable=True)[:number]] = False
     parts = torch.split(kept, [int(mask.sum()) for mask in masks])

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
+from deepstruct.sparse import checked_mask
+
 __all__ = ["BaseRecurrentLayer", "MaskedDeepRNN", "MaskedGRULayer", "MaskedLSTMLayer", "MaskedRecurrentLayer"]
 
 
@@ -29,17 +31,23 @@ class BaseRecurrentLayer(nn.Module, abc.ABC):
     _mask_i2h: Tensor
     _mask_h2h: Tensor
 
-    def __init__(self, input_size: int, hidden_size: int, batch_first: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        batch_first: bool = False,
+        nonlinearity: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
         """A layer with full masks.
 
         Args:
             input_size: number of input features.
             hidden_size: number of hidden units.
             batch_first: sequences are (batch, step, feature) instead of (step, batch, feature).
-            kwargs: accepted for the sake of `MaskedDeepRNN`, which gives every layer a nonlinearity.
+            nonlinearity: of the plain recurrent layer; others have their own and take no notice.
         """
         super().__init__()
-        del kwargs
+        del nonlinearity
         if input_size < 1 or hidden_size < 1:
             raise ValueError(f"layer sizes must be positive, not {input_size} and {hidden_size}")
         self._input_size = input_size
@@ -69,14 +77,16 @@ class BaseRecurrentLayer(nn.Module, abc.ABC):
 
     def set_i2h_mask(self, mask: Tensor) -> None:
         """Sets the mask of the input weights, (gates * hidden, input), of zeros and ones."""
-        _set_mask(self._mask_i2h, mask)
+        self._mask_i2h.copy_(checked_mask(mask, self._weight_ih))
 
     def set_h2h_mask(self, mask: Tensor) -> None:
         """Sets the mask of the hidden weights, (gates * hidden, hidden), of zeros and ones."""
-        _set_mask(self._mask_h2h, mask)
+        self._mask_h2h.copy_(checked_mask(mask, self._weight_hh))
 
     def _inputs(self, features: Tensor) -> Tensor:
-        return F.linear(features, torch.where(self._mask_i2h, self._weight_ih, 0), self._bias_ih)
+        return F.linear(
+            features.to(self._weight_ih.dtype), torch.where(self._mask_i2h, self._weight_ih, 0), self._bias_ih
+        )
 
     def _hidden_weight(self) -> Tensor:
         return torch.where(self._mask_h2h, self._weight_hh, 0)
@@ -105,15 +115,6 @@ class BaseRecurrentLayer(nn.Module, abc.ABC):
     def extra_repr(self) -> str:
         """Sizes, for ``print(module)``."""
         return f"in_features={self._input_size}, out_features={self._hidden_size}, batch_first={self._batch_first}"
-
-
-def _set_mask(target: Tensor, mask: Tensor) -> None:
-    value = torch.as_tensor(mask).detach()
-    if value.shape != target.shape:
-        raise ValueError(f"the mask has shape {tuple(value.shape)}, the weight {tuple(target.shape)}")
-    if not bool(((value == 0) | (value == 1)).all()):
-        raise ValueError("a mask holds only 0 and 1, or False and True")
-    target.copy_(value != 0)
 
 
 class MaskedRecurrentLayer(BaseRecurrentLayer):
@@ -218,5 +219,5 @@ class MaskedDeepRNN(nn.Module):
         """Maps sequences to (batch, hidden_layers[-1]); all states begin as 0."""
         batch = input.shape[0 if self._batch_first else 1]
         for layer, hidden in zip(self._layers(), self._hidden_layers, strict=True):
-            input = layer.unfold(input, input.new_zeros(batch, hidden))
+            input = layer.unfold(input, layer._weight_hh.new_zeros(batch, hidden))
         return input.select(1 if self._batch_first else 0, -1)

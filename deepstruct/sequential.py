@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -70,12 +70,14 @@ def to_structure(steps: Sequence[Step], attributes: dict[str, Any] | None = None
     parameters = [parameter for step in steps for parameter in step.parameters]
     taken = {parameter.name for parameter in parameters}
     nodes: list[Node] = []
+    names: set[str] = set()
     source = _free("x", taken)
     for position, step in enumerate(steps):
         last = position + 1 == len(steps)
         target = _free("y" if last else f"h{position}", taken)
         name = step.scope if step.scope and step.parameters else f"{step.op_type.lower()}_{position}"
-        name = _free(name, {node.name for node in nodes})
+        name = _free(name, names)
+        names.add(name)
         inputs = [
             nodes[-1].outputs[0] if nodes else source,
             *(parameter.name for parameter in step.parameters),
@@ -103,18 +105,14 @@ def from_structure(structure: Structure) -> list[Step] | None:
     """The steps of a structure that is a chain of parametrised operators, else None."""
     if len(structure.inputs) != 1 or len(structure.outputs) != 1 or structure.constants:
         return None
-    steps = list(_steps(structure))
-    return steps if len(steps) == len(structure.nodes) else None
-
-
-def _steps(structure: Structure) -> Iterator[Step]:
+    steps: list[Step] = []
     parameters = {parameter.name: parameter for parameter in structure.parameters}
     flowing = structure.inputs[0].name
     for node in structure.nodes:
         plain = node.domain == "" and len(node.outputs) == 1 and node.inputs and node.inputs[0] == flowing
         if not plain or not all(name in parameters for name in node.inputs[1:]):
-            return
-        yield Step(node.op_type, tuple(parameters[name] for name in node.inputs[1:]), node.attributes, node.scope)
+            return None
+        operands = tuple(parameters[name] for name in node.inputs[1:])
+        steps.append(Step(node.op_type, operands, node.attributes, node.scope))
         flowing = node.outputs[0]
-    if flowing != structure.outputs[0].name:
-        yield Step("")  # the output is not the end of the chain
+    return steps if flowing == structure.outputs[0].name else None

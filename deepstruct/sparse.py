@@ -6,6 +6,7 @@ Names, constructor arguments, ``state_dict`` keys and outputs are those of the e
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -27,6 +28,32 @@ __all__ = [
 ]
 
 
+def _reset(module: nn.Module, keep_mask: bool) -> None:
+    """Initialises a module anew, or the modules inside one that cannot do so itself."""
+    reset = getattr(module, "reset_parameters", None)
+    if not callable(reset):
+        for child in module.children():
+            _reset(child, keep_mask)
+    elif "keep_mask" in inspect.signature(reset).parameters:
+        reset(keep_mask=keep_mask)
+    else:
+        reset()
+
+
+def checked_mask(mask: Any, weight: Tensor) -> Tensor:
+    """`mask` as a bool tensor.
+
+    Raises:
+        ValueError: it has another shape than the weight, or other values than zeros and ones.
+    """
+    value = torch.as_tensor(mask).detach()
+    if value.shape != weight.shape:
+        raise ValueError(f"the mask has shape {tuple(value.shape)}, the weight {tuple(weight.shape)}")
+    if not bool(((value == 0) | (value == 1)).all()):
+        raise ValueError("a mask holds only 0 and 1, or False and True")
+    return value != 0
+
+
 class MaskableModule(nn.Module):
     """A module whose weights can be masked, by itself or in its layers."""
 
@@ -46,11 +73,8 @@ class MaskableModule(nn.Module):
         Args:
             keep_mask: leave the masks alone instead of filling them.
         """
-        for module in self.modules():
-            if isinstance(module, MaskedLinearLayer):
-                module.reset_parameters(keep_mask=keep_mask)
-            elif module is not self and callable(reset := getattr(module, "reset_parameters", None)):
-                reset()
+        for child in self.children():
+            _reset(child, keep_mask)
 
 
 class MaskedLinearLayer(nn.Linear, MaskableModule):
@@ -97,13 +121,9 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
 
     @mask.setter
     def mask(self, mask: Tensor) -> None:
-        value = torch.as_tensor(mask).detach()
-        if value.shape != self.weight.shape:
-            raise ValueError(f"the mask has shape {tuple(value.shape)}, the weight {tuple(self.weight.shape)}")
-        if not bool(((value == 0) | (value == 1)).all()):
-            raise ValueError("a mask holds only 0 and 1, or False and True")
+        value = checked_mask(mask, self.weight)
         with torch.no_grad():
-            self._mask.copy_(_scores(value) if self._masks_as_params else value != 0)
+            self._mask.copy_(_scores(value) if self._masks_as_params else value)
 
     def __getitem__(self, key: Any) -> Tensor:
         return self.mask[key]
@@ -115,12 +135,12 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
 
     @property
     def saliency(self) -> Tensor:
-        """(out, in): how much each weight matters; its magnitude unless something else was set."""
+        """(out, in): how much each weight matters; its magnitude unless something else was set. None resets it."""
         return self.weight.detach().abs() if self._saliency is None else self._saliency
 
     @saliency.setter
-    def saliency(self, saliency: Tensor) -> None:
-        if saliency.shape != self.weight.shape:
+    def saliency(self, saliency: Tensor | None) -> None:
+        if saliency is not None and saliency.shape != self.weight.shape:
             raise ValueError(f"the saliency has shape {tuple(saliency.shape)}, the weight {tuple(self.weight.shape)}")
         self._saliency = saliency
 
@@ -158,8 +178,9 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
             return torch.where(self._mask, self.weight, 0)
         # The mask is a step function of the scores; its gradient is taken from the softmax instead
         # (straight-through estimator, Bengio et al. 2013, arXiv:1308.3432).
-        soft = self._mask.softmax(dim=2)[..., 1]
-        return self.weight * (self.mask.to(soft.dtype) + (soft - soft.detach()))
+        soft = self._mask.softmax(dim=2)[..., 1].to(self.weight.dtype)
+        finite = self.weight.detach().nan_to_num(0, 0, 0)
+        return torch.where(self.mask.bool(), self.weight, 0) + finite * (soft - soft.detach())
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (..., in) to (..., out), in the dtype of the weights."""

@@ -28,11 +28,12 @@ def mask_keys(keys: Sequence[str]) -> dict[str, str]:
     `torch.nn.utils.prune` keeps as ``layer.weight_orig``.
     """
     masks: dict[str, str] = {}
+    known = set(keys)
     for key in keys:
         prefix, _, last = key.rpartition(".")
         if last == "_mask":
             masks[f"{prefix}.weight" if prefix else "weight"] = key
-        elif last.endswith("_mask") and {key[:-5], f"{key[:-5]}_orig"} & set(keys):
+        elif last.endswith("_mask") and {key[:-5], f"{key[:-5]}_orig"} & known:
             masks[key[:-5]] = key
     return masks
 
@@ -114,6 +115,11 @@ def _chain(parameters: Mapping[str, Parameter], activation: str | None) -> list[
     if not layers:
         raise UnsupportedError(f"there is no weight in it; {_WAY_OUT}")
     linears = [_linear(members, scope) for scope, members in layers.items()]
+    for first, second in pairwise(layers):
+        if re.sub(r"\d+", "#", first) == re.sub(r"\d+", "#", second) and _numbers(first) > _numbers(second):
+            raise UnsupportedError(
+                f"{second!r} stands behind {first!r}: the state_dict is not in the order of its layers; {_WAY_OUT}"
+            )
     for before, after in pairwise(linears):
         out, into = before.parameters[0], after.parameters[0]
         if out.shape[0] != into.shape[1]:
@@ -138,3 +144,8 @@ def _chain(parameters: Mapping[str, Parameter], activation: str | None) -> list[
         if between and position + 1 < len(linears):
             steps.append(Step(between))
     return steps
+
+
+def _numbers(scope: str) -> list[int]:
+    """The numbers in a module path, in order."""
+    return [int(number) for number in re.findall(r"\d+", scope)]

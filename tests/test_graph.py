@@ -75,6 +75,23 @@ def test_every_change_is_noticed(change: Any, layers: int) -> None:
     assert graph.num_layers == layers
 
 
+def test_a_change_that_fails_halfway_is_noticed_too() -> None:
+    graph = CachedLayeredGraph([(0, 1)])
+    assert graph.num_layers == 2
+    with pytest.raises(TypeError):
+        graph.add_edges_from([(1, 2), (2, 3), None])
+    assert graph.num_layers == 4
+
+
+def test_views_see_changes_of_the_original() -> None:
+    graph = CachedLayeredGraph([(0, 1), (2, 1)])
+    view: Any = graph.subgraph([0, 1, 2])
+    assert view.num_layers == 2
+    graph.add_edge(1, 2)
+    graph.remove_edge(2, 1)
+    assert view.num_layers == 3
+
+
 def test_graphs_can_be_copied_and_converted() -> None:
     graph = CachedLayeredGraph(EDGES, name="g")
     for other in (graph.copy(), CachedLayeredGraph(nx.DiGraph(EDGES)), graph.subgraph(list(graph))):

@@ -69,6 +69,23 @@ def test_saliency_that_was_set_decides() -> None:
     assert layer.mask.tolist() == [[False, False, False], [True, True, False]]
 
 
+def test_magnitudes_decide_whatever_went_before() -> None:
+    model, other = network(), network()
+    for layer in maskable_layers(model):
+        layer.saliency = torch.rand(layer.weight.shape)
+    for each in (model, other):
+        pruning.random_pruning(each, 0)
+        pruning.magnitude_class_blinded(each, 50)
+    assert all(torch.equal(a, b) for a, b in zip(masks(model), masks(other), strict=True))
+
+
+def test_saliency_can_be_reset() -> None:
+    layer = MaskedLinearLayer(3, 2)
+    layer.saliency = torch.zeros(2, 3)
+    layer.saliency = None  # type: ignore[assignment]  # the setter takes None
+    assert torch.equal(layer.saliency, layer.weight.detach().abs())
+
+
 def test_random_pruning_can_be_repeated() -> None:
     first, second = network(), network()
     for model in (first, second):
@@ -113,6 +130,7 @@ def test_n_of_m_brings_nothing_back() -> None:
         (lambda: pruning.prune_network_by_saliency(network(), 101), "percentage"),
         (lambda: pruning.prune_layer_by_saliency(network(), -1), "percentage"),
         (lambda: pruning.prune_network_by_saliency(network(), 177, PruningStrategy.ABSOLUTE), "cannot be removed"),
+        (lambda: pruning.prune_layer_by_saliency(network(), 2.7, PruningStrategy.ABSOLUTE), "cannot be removed"),
         (lambda: pruning.prune_layer_by_saliency(network(), 177, PruningStrategy.ABSOLUTE), "cannot be removed"),
         (lambda: pruning.prune_n_m(MaskedLinearLayer(7, 3), 2, 4), "no multiple"),
         (lambda: pruning.prune_n_m(MaskedLinearLayer(8, 3), 5, 4), "0 <= n <= m"),

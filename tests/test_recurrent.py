@@ -123,5 +123,7 @@ def test_impossible_arguments_are_refused() -> None:
         MaskedGRULayer(2, 3).set_i2h_mask(torch.ones(2, 9))
     with pytest.raises(ValueError, match="only 0 and 1"):
         MaskedGRULayer(2, 3).set_h2h_mask(torch.full((9, 3), 2))
+    with pytest.raises(TypeError, match="batch_frist"):
+        MaskedGRULayer(2, 3, batch_frist=True)  # type: ignore[call-arg]  # on purpose
     with pytest.raises(TypeError, match="abstract"):
         BaseRecurrentLayer(2, 3)  # type: ignore[abstract]  # on purpose
