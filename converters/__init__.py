@@ -5,6 +5,6 @@ To add a format:
    ``write(model, path, targets, options) -> list[Loss]``, or both (`deepstruct.formats.Converter`);
    it imports its framework at its own top and no other converter;
 2. add its row to `deepstruct.formats.BUILT_IN`;
-3. add its golden folder under ``tests/golden``; the conformance suite then covers it.
+3. run the tests: the conformance suite covers every row of the table.
 A package of its own does the same and offers its row as an entry point of the group ``deepstruct.formats``.
 """

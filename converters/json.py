@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 from deepstruct import document, files, jsonprofile, sidecar
-from deepstruct.errors import DocumentError, DocumentWarning, UnreadableFileError
+from deepstruct.errors import DeepstructError, DocumentError, DocumentWarning, UnreadableFileError, UsageError
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.losses import Loss
@@ -44,13 +44,29 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
     """Writes the document and, if there are weights, the safetensors file beside it."""
     reference = None
     file = targets.open(path)
-    if model.weights is not None and options.weights:
+    if model.weights is not None:
         place = weights_path(path)
+        if place.exists() and _weights_uri(path) != place.name:
+            raise UsageError(
+                f"{place}: exists and is not the weights file of a document {path.name}, so it is not overwritten; "
+                "move it, or call the document otherwise"
+            )
         digest = sidecar.write(targets.open(place), model, options.layout, options.progress)
         reference = document.WeightsReference(uri=place.name, layout=options.layout, digest=digest)
     for piece in jsonprofile.layout(document.to_json(model.structure, reference)):
         file.write(piece.encode())
     return []
+
+
+def _weights_uri(path: Path) -> str | None:
+    """The name of the weights file that an existing document refers to, or None."""
+    try:
+        with files.reading(path):
+            value = jsonprofile.parse(path.read_bytes())
+        uri = value["weights"]["uri"]
+    except (DeepstructError, LookupError, TypeError):
+        return None
+    return uri if isinstance(uri, str) else None
 
 
 def weights_path(path: Path) -> Path:

@@ -160,6 +160,12 @@ _NOT_FLOATING = frozenset(
 )
 
 
+def is_small(parameter: Parameter) -> bool:
+    """Whether `is_constant` would take a parameter's tensor for a constant."""
+    proto = TensorProto(data_type=data_type(parameter.dtype), dims=parameter.shape)
+    return parameter.mask is None and is_constant(proto)
+
+
 def to_constant(path: Path, proto: TensorProto) -> Tensor:
     """A tensor as a constant of the structure."""
     try:

@@ -12,7 +12,7 @@ from deepstruct.version import __version__
 
 if TYPE_CHECKING:
     from deepstruct.errors import DeepstructError
-    from deepstruct.io import Report, convert, load, save, to_module
+    from deepstruct.io import Report, convert, from_module, load, save, to_module
     from deepstruct.losses import Loss
     from deepstruct.mask import Mask
     from deepstruct.model import Model, Weights
@@ -33,6 +33,7 @@ __all__ = [
     "Weights",
     "__version__",
     "convert",
+    "from_module",
     "load",
     "save",
     "to_module",
@@ -51,6 +52,7 @@ _HOMES = {
     "ValueInfo": "structure",
     "Weights": "model",
     "convert": "io",
+    "from_module": "io",
     "load": "io",
     "save": "io",
     "to_module": "io",

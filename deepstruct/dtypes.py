@@ -30,7 +30,6 @@ SAFETENSORS_NAMES: dict[str, str | None] = {
     "string": None,
 }
 DTYPES = frozenset(SAFETENSORS_NAMES)
-_FROM_SAFETENSORS = {theirs: ours for ours, theirs in SAFETENSORS_NAMES.items() if theirs}
 
 
 def to_numpy(name: str) -> np.dtype[Any]:
@@ -59,12 +58,3 @@ def from_numpy(dtype: np.dtype[Any]) -> str:
     if name not in DTYPES:
         raise KeyError(name)
     return name
-
-
-def from_safetensors(name: str) -> str:
-    """The document's name of a safetensors dtype.
-
-    Raises:
-        KeyError: the dtype is unknown here.
-    """
-    return _FROM_SAFETENSORS[name]

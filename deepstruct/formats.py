@@ -45,7 +45,8 @@ class ReadOptions:
         weights: read numbers too, not the structure alone.
         infer_masks: where there is no mask, take the zeros of matrices and higher tensors for masked entries.
         trust_pickle: let a pickled torch module run its code. Only for files you made yourself.
-        activation: ONNX operator between the layers of a bare state_dict, which does not say it.
+        activation: what stands between the layers of a bare state_dict, which does not say it: a key of
+            `deepstruct.sequential.ACTIVATIONS`.
         limits: bounds on what the file may claim.
     """
 
@@ -82,7 +83,7 @@ class Converter(Protocol):
     def write(self, model: Model, path: Path, targets: Targets, options: WriteOptions) -> list[Loss]:
         """Writes a model through `targets` and returns what the format could not carry."""
 
-    def from_object(self, value: Any, losses: list[Loss]) -> Model:
+    def from_object(self, value: Any, losses: list[Loss], *, infer_masks: bool = False) -> Model:
         """The model of a live object of the row's `object_type`."""
 
 
@@ -229,11 +230,8 @@ def by_name(name: str) -> Format:
 def by_suffix(path: Path) -> Format | None:
     """The row with the longest suffix that a file name ends with, if there is one."""
     name = path.name.lower()
-    for rows in (table, installed):
-        matches = [(len(suffix), row) for row in rows().values() for suffix in row.suffixes if name.endswith(suffix)]
-        if matches:
-            return max(matches, key=lambda match: match[0])[1]
-    return None
+    matches = [(len(suffix), row) for row in installed().values() for suffix in row.suffixes if name.endswith(suffix)]
+    return max(matches, key=lambda match: match[0])[1] if matches else None
 
 
 def of_source(path: Path, name: str | None = None) -> Format:

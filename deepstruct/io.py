@@ -1,4 +1,4 @@
-"""The verbs for users: load, save, convert, to_module. Every way goes file -> reader -> Model -> writer -> file."""
+"""The verbs: load, save, convert, from_module, to_module. Always file -> reader -> Model -> writer -> file."""
 
 from __future__ import annotations
 
@@ -58,9 +58,10 @@ def load(
     collected: list[Loss] = [] if losses is None else losses
     with files.reading(place):
         model = row.load().read(place, _options(ReadOptions, row, options), collected)
-    if losses is None and collected:
-        shown = "; ".join(str(loss) for loss in collected)
-        warnings.warn(f"{place}: not carried: {shown}", LossWarning, stacklevel=2)
+    if not options.get("weights", True):
+        model = Model(model.structure)
+    if losses is None:
+        _warn(str(place), collected)
     return model
 
 
@@ -126,11 +127,35 @@ def convert(
     return _write(model, Path(target), target_format, losses, overwrite, fail_on_loss, writing)
 
 
+def from_module(module: torch.nn.Module, *, infer_masks: bool = False, losses: list[Loss] | None = None) -> Model:
+    """The model of a live torch module, in evaluation mode; its numbers are the module's own, not copies.
+
+    Args:
+        module: of a kind that `docs/converters.md` lists.
+        infer_masks: where there is no mask, take the zeros of matrices and higher tensors for masked entries.
+        losses: gets what the module has and a Model cannot; without a list, a `LossWarning` tells.
+
+    Raises:
+        UnsupportedError: the module, or one inside it, is of a kind that is not mapped; its path is named.
+    """
+    collected: list[Loss] = [] if losses is None else losses
+    model = formats.of_object(module).load().from_object(module, collected, infer_masks=infer_masks)
+    if losses is None:
+        _warn(f"a {type(module).__name__}", collected)
+    return model
+
+
+def _warn(source: str, losses: list[Loss]) -> None:
+    if losses:
+        shown = "; ".join(str(loss) for loss in losses)
+        warnings.warn(f"{source}: not carried: {shown}", LossWarning, stacklevel=3)
+
+
 def to_module(model: Model) -> torch.nn.Module:
     """A torch module that computes what the model describes, masks and weights in place.
 
     A structure without weights gives a freshly initialised module. Models of a family of `deepstruct.sparse`
-    give an object of that class, all others a `deepstruct.sparse.StructureModule`.
+    give an object of that class; all others a module that computes the structure operator by operator.
 
     Raises:
         UnsupportedError: the structure has an operator that is not mapped to torch; it is named.
@@ -164,6 +189,8 @@ def _write(
 ) -> Report:
     row = formats.of_target(path, format_name)
     chosen = _options(WriteOptions, row, options)
+    if not chosen.weights:
+        model = Model(model.structure)
     converter = row.load()
     with files.writing(path), Targets(overwrite=overwrite) as targets:
         losses += converter.write(model, path, targets, chosen)

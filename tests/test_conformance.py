@@ -12,7 +12,7 @@ from samples import FLOATS, SAMPLES, chains, numbers, with_weights
 
 import deepstruct
 from deepstruct import Model, formats
-from deepstruct.errors import LossError, UnsupportedError
+from deepstruct.errors import LossError, UnsupportedError, UsageError
 
 FORMATS = sorted(name for name, row in formats.table().items() if row.reads and row.writes)
 
@@ -92,3 +92,12 @@ def test_masks_can_be_inferred_from_zeros(tmp_path: Path) -> None:
     deepstruct.save(model, path, sparse_encoding="dense")
     assert deepstruct.load(path).structure.density == 1
     assert deepstruct.load(path, infer_masks=True).structure == model.structure
+
+
+def test_documents_do_not_overwrite_weights_of_others(tmp_path: Path) -> None:
+    model = with_weights(SAMPLES["plain"])
+    deepstruct.save(model, tmp_path / "net.json")
+    deepstruct.save(model, tmp_path / "net.json")
+    with pytest.raises(UsageError, match="is not the weights file"):
+        deepstruct.save(model, tmp_path / "net.structure.json")
+    assert deepstruct.load(tmp_path / "net.json") == model

@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from samples import masks
 
-from deepstruct import Mask, document, formats, jsonprofile
+from deepstruct import Mask, Weights, document, formats, jsonprofile
 from deepstruct.encoding import encode
 from deepstruct.limits import Limits, variable
 
@@ -35,7 +36,12 @@ def test_the_document_in_the_specification_is_valid() -> None:
     (example,) = blocks("docs/format.md", "json")
     reading = document.from_json(jsonprofile.parse(example.encode()))
     assert reading.warnings == ()
-    assert reading.structure.parameter("fc.weight").nnz == 3
+    mask = reading.structure.parameter("fc.weight").mask
+    assert mask is not None
+    assert mask.nnz == 3
+    ones = {p.name: np.ones(p.shape, np.float32) for p in reading.structure.parameters}
+    expected = [mask.digest(), document.digest(reading.structure), Weights(reading.structure, ones).digest()]
+    assert re.findall(r"^[\w .]+  (sha256:\w{64})$", read("docs/format.md"), re.MULTILINE) == expected
 
 
 @given(masks())

@@ -82,6 +82,8 @@ def test_converters_know_only_their_own_framework(path: Path) -> None:
     for module, name in imports(path):
         if module == "deepstruct.converters":
             assert name.split("_")[0] == path.stem.split("_")[0]
+        if module.startswith("deepstruct.converters."):
+            assert module.split(".")[2].split("_")[0] == path.stem.split("_")[0]
 
 
 @pytest.mark.parametrize("path", [*CORE, *CONVERTERS], ids=lambda path: path.name)

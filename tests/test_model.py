@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pytest
@@ -58,6 +59,28 @@ def test_numbers_are_read_one_tensor_at_a_time() -> None:
     assert seen == []
     assert weights["fc0.bias"].shape == (7,)
     assert seen == ["fc0.bias"]
+
+
+def test_weights_belong_to_their_masks() -> None:
+    model = with_weights(feed_forward())
+    assert model.weights is not None
+    rewired = feed_forward(density=0.5)
+    with pytest.raises(StructureError, match="another dtype, shape or mask"):
+        dataclasses.replace(model, structure=rewired)
+    carried = Model(rewired, Weights(rewired, model.weights))
+    assert carried.weights is not None
+    old, new = model.structure.parameter("fc0.weight").mask, rewired.parameter("fc0.weight").mask
+    assert old is not None
+    assert new is not None
+    both = old.to_array() & new.to_array()
+    assert np.array_equal(carried.weights["fc0.weight"], np.where(both, model.weights["fc0.weight"], 0))
+
+
+def test_masks_can_be_pickled_and_stay_immutable() -> None:
+    mask = feed_forward().parameter("fc0.weight").mask
+    twin = pickle.loads(pickle.dumps(mask))
+    assert twin == mask
+    assert not twin.packed.flags.writeable
 
 
 def test_names_shapes_and_dtypes_must_fit() -> None:

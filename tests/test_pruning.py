@@ -82,7 +82,7 @@ def test_magnitudes_decide_whatever_went_before() -> None:
 def test_saliency_can_be_reset() -> None:
     layer = MaskedLinearLayer(3, 2)
     layer.saliency = torch.zeros(2, 3)
-    layer.saliency = None  # type: ignore[assignment]  # the setter takes None
+    layer.saliency = None
     assert torch.equal(layer.saliency, layer.weight.detach().abs())
 
 

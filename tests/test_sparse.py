@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import nn
 
+from deepstruct.recurrent import MaskedGRULayer
 from deepstruct.sparse import (
     MaskableModule,
     MaskedDeepFFN,
@@ -169,6 +170,35 @@ def test_scores_as_parameters() -> None:
     assert torch.equal(layer.mask.bool(), layer.weight.abs() >= 0.1)
     layer.reset_parameters()
     assert layer.mask.all()
+
+
+def test_scores_in_other_dtypes_and_with_nan_under_the_mask() -> None:
+    layer = MaskedLinearLayer(5, 3, mask_as_params=True).bfloat16()
+    layer[0, 2] = 0
+    with torch.no_grad():
+        layer.weight[0, 2] = torch.nan
+    out = layer(torch.randn(7, 5))
+    assert out.dtype == torch.bfloat16
+    assert out.isfinite().all()
+
+
+def test_nested_modules_keep_their_masks() -> None:
+    class Outer(MaskableModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.ModuleList([MaskedDeepFFN(6, 4, [7]), MaskedGRULayer(4, 3)])
+
+    outer = Outer()
+    masked(outer, 0.0)
+    gru = outer.inner[1]
+    assert isinstance(gru, MaskedGRULayer)
+    gru.set_i2h_mask(torch.zeros(9, 4))
+    outer.reset_parameters(keep_mask=True)
+    assert not any(layer.mask.any() for layer in maskable_layers(outer))
+    assert not gru._mask_i2h.any()
+    outer.reset_parameters()
+    assert all(layer.mask.all() for layer in maskable_layers(outer))
+    assert gru._mask_i2h.all()
 
 
 def test_saliency_is_magnitude_unless_set() -> None:

@@ -20,7 +20,7 @@ from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, 
 from samples import SAMPLES, chains, tame, with_weights
 
 import deepstruct
-from deepstruct import Loss, Model, Structure
+from deepstruct import Loss, Model, Parameter, Structure
 from deepstruct.errors import DeepstructError, MalformedFileError, UnreadableFileError, UnsupportedError
 
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
@@ -181,8 +181,14 @@ def test_small_integers_are_structure_and_survive(tmp_path: Path) -> None:
 
 def test_initializers_that_are_inputs_too_are_parameters(tmp_path: Path) -> None:
     w = helper.make_tensor_value_info("w", TensorProto.FLOAT, [3, 2])
-    model = deepstruct.load(save(tmp_path / "a.onnx", [matmul()], numpy_helper.from_array(WEIGHT, "w"), inputs=[X, w]))
-    assert [value.name for value in model.structure.inputs] == ["x"]
+    losses: list[Loss] = []
+    path = save(tmp_path / "a.onnx", [matmul()], numpy_helper.from_array(WEIGHT, "w"), inputs=[X, w])
+    assert [value.name for value in deepstruct.load(path, losses=losses).structure.inputs] == ["x"]
+    assert [(loss.what, loss.where) for loss in losses] == [("input", "w")]
+    proto = onnx.load(path)
+    proto.ir_version = 3  # until then, every initializer had to be declared so
+    path.write_bytes(proto.SerializeToString())
+    assert deepstruct.load(path).structure.inputs[0].name == "x"
 
 
 def test_nodes_without_names_get_some(tmp_path: Path) -> None:
@@ -389,11 +395,32 @@ def test_what_documents_have_no_place_for_is_said(tmp_path: Path) -> None:
     proto = onnx.load(path)
     proto.metadata_props.add(key="author", value="someone")
     proto.graph.doc_string = "text"
+    proto.model_version = 3
     proto.graph.node[0].metadata_props.add(key="note", value="text")
     path.write_bytes(proto.SerializeToString())
     losses: list[Loss] = []
     deepstruct.load(path, losses=losses)
-    assert sorted(loss.what for loss in losses) == ["doc_string", "metadata_props", "metadata_props"]
+    assert [(loss.what, loss.where) for loss in losses] == [
+        ("doc_string", "graph"),
+        ("metadata_props", "model"),
+        ("model_version", "model"),
+    ]
+
+
+def test_small_parameters_stay_parameters(tmp_path: Path) -> None:
+    scale, shift = Parameter("scale", "float32", ()), Parameter("shift", "int64", (2, 3))
+    plain = with_weights(SAMPLES["plain"]).structure
+    structure = replace(plain, parameters=(*plain.parameters, scale, shift))
+    model = with_weights(structure)
+    deepstruct.save(model, tmp_path / "a.onnx", fail_on_loss=True)
+    assert deepstruct.load(tmp_path / "a.onnx") == model
+
+
+def test_what_no_runtime_would_accept_is_not_written(tmp_path: Path) -> None:
+    module = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.CELU()).double()
+    with pytest.raises(UnsupportedError, match="ONNX does not allow"):
+        deepstruct.save(module, tmp_path / "a.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_operator_without_torch_is_named(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import pickle
 import zipfile
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -202,10 +203,12 @@ def test_scores_become_masks(tmp_path: Path) -> None:
     layer.apply_mask()
     for name, value in (("a.pt", layer), ("b.pt", layer.state_dict())):
         if isinstance(value, nn.Module):
-            deepstruct.save(value, tmp_path / name)
+            assert [loss.what for loss in deepstruct.save(value, tmp_path / name).losses] == ["mask scores"]
         else:
             torch.save(value, tmp_path / name)
-        assert deepstruct.load(tmp_path / name).structure.parameter("weight").nnz == 12
+        losses: list[Loss] = []
+        assert deepstruct.load(tmp_path / name, losses=losses).structure.parameter("weight").nnz == 12
+        assert [loss.what for loss in losses] == ([] if name == "a.pt" else ["mask scores"])
 
 
 class Listed(nn.Module):
@@ -301,6 +304,7 @@ class OwnLinear(nn.Linear):
         (nn.Sequential(nn.ReLU()), "how many features"),
         (nn.Sequential(nn.Linear(2, 3), nn.Softmax()), "ambiguous"),
         (nn.Sequential(nn.Linear(2, 3), nn.Softplus(beta=2)), "beta"),
+        (nn.Sequential(nn.Linear(2, 3), nn.Softplus(threshold=1)), "threshold"),
         (nn.Sequential(nn.Linear(2, 3), nn.Flatten(0)), "Flatten"),
         (nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3, elementwise_affine=False)), "LayerNorm"),
         (nn.Sequential(nn.Linear(2, 3), nn.Linear(4, 2)), "SHAPE_MISMATCH"),
@@ -312,11 +316,19 @@ def test_modules_that_are_not_mapped_are_named(module: nn.Module, reason: str, t
     assert list(tmp_path.iterdir()) == []
 
 
-def test_hooks_are_refused(tmp_path: Path) -> None:
-    layer = nn.Linear(2, 3)
-    layer.register_forward_hook(lambda *_: None)
-    with pytest.raises(UnsupportedError, match="hooks"):
-        deepstruct.save(layer, tmp_path / "a.pt")
+@pytest.mark.parametrize(
+    "make", [lambda: nn.Linear(2, 3), lambda: nn.Sequential(nn.Linear(2, 3)), lambda: MaskedDeepFFN(2, 3, [4])]
+)
+def test_changed_forwards_are_refused(make: Any) -> None:
+    for place in ("register_forward_hook", "register_forward_pre_hook"):
+        module = make()
+        getattr(module, place)(lambda *_: None)
+        with pytest.raises(UnsupportedError, match="hooks"):
+            deepstruct.from_module(module)
+    module = make()
+    module.forward = lambda x: x
+    with pytest.raises(UnsupportedError, match="forward of its own"):
+        deepstruct.from_module(module)
 
 
 def test_dropout_is_a_loss(tmp_path: Path) -> None:
@@ -419,9 +431,101 @@ def test_broken_files_are_refused(network: MaskedDeepFFN, tmp_path: Path) -> Non
 def test_ordered_dicts_and_shared_tensors(tmp_path: Path) -> None:
     weight = torch.randn(4, 4)
     torch.save(OrderedDict([("a.weight", weight), ("b.weight", weight)]), tmp_path / "a.pt")
-    model = deepstruct.load(tmp_path / "a.pt", activation="relu")
+    losses: list[Loss] = []
+    model = deepstruct.load(tmp_path / "a.pt", activation="relu", losses=losses)
+    assert [(loss.what, loss.where) for loss in losses] == [("sharing", "b.weight")]
     assert model.weights is not None
     assert np.array_equal(model.weights["a.weight"], model.weights["b.weight"])
+
+
+def test_modules_that_are_used_twice_are_there_twice(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    act, layer, block = nn.ReLU(), nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+    module = nn.Sequential(layer, act, layer, act, block, block, nn.Linear(4, 2))
+    tied = nn.Linear(4, 4)
+    tied.weight = layer.weight
+    module.append(nn.Sequential(nn.Linear(2, 4), tied))
+    x = torch.randn(5, 4)
+    for name in ("a.pt", "a.onnx", "a.structure.json"):
+        deepstruct.save(module, tmp_path / name, fail_on_loss=True)
+        assert torch.equal(deepstruct.to_module(deepstruct.load(tmp_path / name))(x), module(x))
+    assert len(deepstruct.from_module(module).structure.parameters) == 2 + 2 + 2 + 2 + 1
+
+
+def test_one_tensor_under_two_masks_becomes_two() -> None:
+    first, second = MaskedLinearLayer(4, 4, bias=False), MaskedLinearLayer(4, 4, bias=False)
+    second.weight = first.weight
+    second[0] = False
+    losses: list[Loss] = []
+    model = deepstruct.from_module(nn.Sequential(first, second), losses=losses)
+    assert [p.nnz for p in model.structure.parameters] == [16, 12]
+    assert [loss.what for loss in losses] == ["sharing", "masked values"]
+
+
+def test_masks_of_both_kinds_add_up() -> None:
+    layer = MaskedLinearLayer(4, 3)
+    layer[0] = False
+    prune.custom_from_mask(layer, "weight", torch.tensor([[0.0, 1, 1, 1]] * 3))  # type: ignore[no-untyped-call]  # torch's
+    assert deepstruct.from_module(layer, losses=[]).structure.parameter("weight").nnz == 6
+
+
+def test_the_activation_of_a_network_is_its_own(network: MaskedDeepFFN) -> None:
+    network._activation = nn.Tanh()  # type: ignore[assignment]  # what people do
+    for position, layer in enumerate(network._layers_hidden):
+        if isinstance(layer, nn.ReLU):
+            network._layers_hidden[position] = network._activation
+    x = torch.randn(9, 6)
+    assert torch.equal(deepstruct.to_module(deepstruct.from_module(network))(x), network(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_networks_of_every_dtype_come_back(network: MaskedDeepFFN, dtype: torch.dtype, tmp_path: Path) -> None:
+    network.to(dtype)
+    for name in ("a.pt", "a.structure.json", "a.onnx"):
+        deepstruct.save(network, tmp_path / name)
+        assert same(deepstruct.to_module(deepstruct.load(tmp_path / name)), network, torch.randn(9, 6))
+    plain: Any = deepstruct.to_module(with_weights(SAMPLES["plain"])).to(dtype)
+    deepstruct.save(plain, tmp_path / "b.structure.json")
+    x = torch.randn(2, 5).to(dtype)
+    assert torch.equal(deepstruct.to_module(deepstruct.load(tmp_path / "b.structure.json"))(x), plain(x))
+
+
+def test_expanded_parameters_of_live_modules() -> None:
+    layer = nn.Linear(4, 4)
+    layer.weight = nn.Parameter(torch.randn(4, 1).expand(4, 4))
+    model = deepstruct.from_module(layer)
+    assert model.weights is not None
+    assert np.array_equal(model.weights["weight"], layer.weight.detach().numpy())
+
+
+def test_a_state_dict_out_of_order_is_refused(tmp_path: Path) -> None:
+    module = nn.Sequential(*(nn.Linear(4, 4) for _ in range(11)))
+    torch.save(dict(sorted(module.state_dict().items())), tmp_path / "a.pt")
+    with pytest.raises(UnsupportedError, match="not in the order"):
+        deepstruct.load(tmp_path / "a.pt", activation="relu")
+
+
+def test_structures_alone_from_every_format(network: MaskedDeepFFN, tmp_path: Path) -> None:
+    for name in ("a.pt", "a.structure.json", "a.onnx"):
+        deepstruct.save(network, tmp_path / name)
+        assert deepstruct.load(tmp_path / name, weights=False).weights is None
+    deepstruct.convert(tmp_path / "a.pt", tmp_path / "b.pt", weights=False)
+    assert deepstruct.load(tmp_path / "b.pt").weights is None
+
+
+def test_a_parameter_called_like_a_mask(tmp_path: Path) -> None:
+    structure = SAMPLES["skip-connection"]
+    renamed = replace(
+        structure,
+        nodes=tuple(
+            replace(n, inputs=tuple("w.up_mask" if i == "b.down" else i for i in n.inputs)) for n in structure.nodes
+        ),
+        parameters=tuple(replace(p, name="w.up_mask" if p.name == "b.down" else p.name) for p in structure.parameters),
+    )
+    model = with_weights(renamed)
+    deepstruct.save(model, tmp_path / "a.pt")
+    assert deepstruct.load(tmp_path / "a.pt") == model
+    assert deepstruct.to_module(model)(torch.zeros(2, 4)) is not None
 
 
 def test_transposed_tensors_keep_their_orientation(tmp_path: Path) -> None:

@@ -1,0 +1,12 @@
+"""Keys of ``metadata_props`` for what ONNX has no field for."""
+
+ATTRIBUTES = "deepstruct.attributes"
+"""On a model: the structure's attributes as JSON."""
+
+PARAMETERS = "deepstruct.parameters"
+"""On a model: names, one a line, of parameters that are as small as constants."""
+
+SCOPE = "deepstruct.scope"
+"""On a node: the module path that it came from."""
+
+ALL = (ATTRIBUTES, PARAMETERS, SCOPE)
