@@ -100,7 +100,7 @@ def _check_archive(path: Path, limits: Limits) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError) as error:
         raise MalformedFileError(str(path), "no torch file: a damaged zip archive") from error
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED:

@@ -9,9 +9,9 @@ from typing import NoReturn
 def main() -> NoReturn:
     """Runs the command; Ctrl-C while it is still being imported ends it without a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from deepstruct import cli
+    from deepstruct import cli, running
 
-    cli.main()
+    running.main(cli.cli)
 
 
 if __name__ == "__main__":

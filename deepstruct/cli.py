@@ -1,21 +1,16 @@
-"""The command `deepstruct`: arguments, what is printed, exit codes. The work is done elsewhere."""
+"""The command `deepstruct`: its arguments and what it prints. The work is done elsewhere."""
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
 import sys
-import traceback
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from deepstruct.errors import DeepstructError, DeepstructWarning, UsageError
+from deepstruct.errors import UsageError
+from deepstruct.running import say
 from deepstruct.version import __version__
 
 if TYPE_CHECKING:
@@ -103,9 +98,9 @@ def convert(
         click.echo(json.dumps({"written": files, "losses": losses}))
         return
     for loss in report.losses:
-        _say(f"not carried: {loss}")
+        say(f"not carried: {loss}")
     if written:
-        _say("wrote " + ", ".join(f"{path} ({_bytes(size)})" for path, size in written))
+        say("wrote " + ", ".join(f"{path} ({_bytes(size)})" for path, size in written))
 
 
 @cli.command()
@@ -353,77 +348,3 @@ def _progress(parameters: Any) -> Any:
     from tqdm import tqdm
 
     return tqdm(parameters, unit="tensor", delay=1, leave=False, file=sys.stderr)
-
-
-def _terminate(_number: int, _frame: object) -> NoReturn:
-    raise SystemExit(128 + signal.SIGTERM)
-
-
-def main() -> NoReturn:
-    """Runs the command and exits with the code of what happened."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, _terminate)  # so that temporary files are removed
-    warnings.simplefilter("ignore")
-    warnings.simplefilter("always", DeepstructWarning)
-    warnings.showwarning = lambda message, *_: _say(f"warning: {message}")
-    for stream, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, stream) is None:  # closed by the caller
-            setattr(sys, stream, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for the whole run
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    code = _run(lambda: cli.main(arguments, standalone_mode=False, prog_name="deepstruct"), debug)
-    if code == 7:
-        _abandon(sys.stdout)
-    sys.exit(code)
-
-
-def _abandon(stream: Any) -> None:
-    """Lets go of text that cannot be written, over which the interpreter would fail once more when it exits."""
-    try:
-        stream.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _say(message: str) -> None:
-    """Tells a person something, who may not be there any more."""
-    with contextlib.suppress(OSError):
-        click.echo(message, err=True)
-
-
-def _run(command: Callable[[], object], debug: bool) -> int:
-    """Exit code of a command; prints its error, if any, in one piece."""
-    try:
-        result = command()
-        sys.stdout.flush()
-        return result if isinstance(result, int) else 0
-    except click.exceptions.Exit as error:
-        return error.exit_code
-    except click.ClickException as error:
-        with contextlib.suppress(OSError):
-            error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted; no file is half-written")
-        return 130
-    except SystemExit as error:
-        if error.code == 1:  # click's answer to a closed pipe; commands leave by Exit
-            return 0
-        return error.code if isinstance(error.code, int) else 70
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        code, message = _explain(error)
-        _say(f"error: {message}")
-        return code
-
-
-def _explain(error: Exception) -> tuple[int, str]:
-    """Exit code and message of an error."""
-    if isinstance(error, DeepstructError):
-        return error.exit_code, str(error)
-    if isinstance(error, OSError):
-        return 7, f"standard output cannot be written: {error.strerror or error}"
-    if isinstance(error, MemoryError):
-        return 3, "not enough memory for this file"
-    return 70, f"a bug in deepstruct ({type(error).__name__}: {error}); run again with --debug and report it"

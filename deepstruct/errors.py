@@ -95,10 +95,8 @@ class DocumentError(FaultyError):
     """A document breaks a rule of `docs/format.md`."""
 
 
-class MalformedFileError(DeepstructError, ValueError):
-    """A file cannot be understood: truncated, of another kind, or inconsistent."""
-
-    exit_code = 3
+class FileError(DeepstructError):
+    """Something about one file; `path` names it, `reason` says what."""
 
     def __init__(self, path: str, reason: str) -> None:
         self.path = path
@@ -107,6 +105,12 @@ class MalformedFileError(DeepstructError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}"
+
+
+class MalformedFileError(FileError, ValueError):
+    """A file cannot be understood: truncated, of another kind, or inconsistent."""
+
+    exit_code = 3
 
 
 class UnreadableFileError(MalformedFileError, OSError):
@@ -149,15 +153,7 @@ class MissingDependencyError(DeepstructError, ImportError):
         return str(self.args[0])
 
 
-class WriteError(DeepstructError, OSError):
+class WriteError(FileError, OSError):
     """An output could not be written; whatever was there before is untouched."""
 
     exit_code = 7
-
-    def __init__(self, path: str, reason: str) -> None:
-        self.path = path
-        self.reason = reason
-        super().__init__(path, reason)
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"

@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from samples import feed_forward, with_weights
 
 import deepstruct
-from deepstruct import cli
+from deepstruct import cli, running
 from deepstruct.sparse import MaskedDeepFFN, maskable_layers
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "cli").glob("*.md"))
@@ -162,9 +162,9 @@ def test_bugs_are_told_apart_from_errors(monkeypatch: pytest.MonkeyPatch, capsys
     def bug() -> None:
         raise RuntimeError("unexpected")
 
-    assert cli._run(bug, debug=False) == 70
+    assert running.run(bug, debug=False) == 70
     assert "a bug in deepstruct (RuntimeError: unexpected)" in capsys.readouterr().err
-    assert cli._run(bug, debug=True) == 70
+    assert running.run(bug, debug=True) == 70
     assert "Traceback" in capsys.readouterr().err
 
 

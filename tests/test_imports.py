@@ -30,8 +30,8 @@ def loaded(code: str, watched: set[str]) -> set[str]:
 
 def command(*arguments: str) -> str:
     return (
-        f"import sys\nsys.argv = {['deepstruct', *arguments]!r}\nfrom deepstruct import cli\n"
-        "try:\n    cli.main()\nexcept SystemExit as error:\n    assert not error.code, error.code"
+        f"import sys\nsys.argv = {['deepstruct', *arguments]!r}\nfrom deepstruct.__main__ import main\n"
+        "try:\n    main()\nexcept SystemExit as error:\n    assert not error.code, error.code"
     )
 
 

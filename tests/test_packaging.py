@@ -69,7 +69,7 @@ def test_the_base_works_without_torch_and_onnx(distributions: tuple[Path, Path],
             f"sys.argv = {['deepstruct', *arguments]!r}\n"
             "import deepstruct\n"
             f"assert deepstruct.__file__.startswith({str(site)!r})\n"
-            "from deepstruct.cli import main\nmain()\n"
+            "from deepstruct.__main__ import main\nmain()\n"
         )
         return subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
 
