@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import json
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,7 +15,7 @@ import semantic_version
 from hypothesis import given
 from samples import SAMPLES, chains, feed_forward
 
-from deepstruct import Node, Structure, Tensor, ValueInfo, document, jsonprofile, migrations, schemas
+from deepstruct import Node, Structure, Tensor, ValueInfo, document, jsonprofile, migrations, rewriting, schemas
 from deepstruct.errors import DocumentError
 from deepstruct.limits import Limits
 
@@ -293,6 +295,28 @@ def test_migrations_are_a_chain_of_pure_steps() -> None:
     assert value == {"version": "1.0.3"}
     with pytest.raises(DocumentError, match="no migration"):
         migrations.migrate({"version": "1.1.0"}, steps[:1], target)
+
+
+def test_migrating_a_file_keeps_what_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(value: dict[str, Any]) -> dict[str, Any]:
+        return {**value, "added": True}
+
+    path = tmp_path / "a.structure.json"
+    content = {**good(), "colour": "red"}
+    path.write_text(json.dumps(content))
+    assert rewriting.migrate(path, write=True) == ("1.0.0", "1.0.0")
+    assert json.loads(path.read_text()) == content
+    newer = semantic_version.Version("1.1.0")
+    chain = functools.partial(migrations.migrate, steps=[("1.0.0", "1.1.0", step)], current=newer)
+    monkeypatch.setattr(migrations, "migrate", chain)
+    before = path.read_text()
+    assert rewriting.migrate(path, write=False) == ("1.0.0", "1.1.0")
+    assert path.read_text() == before
+    assert rewriting.migrate(path, write=True) == ("1.0.0", "1.1.0")
+    assert json.loads(path.read_text()) == {**content, "version": "1.1.0", "added": True}
+    path.write_text("{")
+    with pytest.raises(DocumentError, match=r"a\.structure\.json"):
+        rewriting.migrate(path, write=True)
 
 
 @pytest.mark.parametrize(
