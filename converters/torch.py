@@ -175,7 +175,8 @@ def _from_state_dict(path: Path, content: Mapping[str, Any], options: ReadOption
 def _state_dict_losses(tensors: Mapping[str, torch.Tensor], keys: Mapping[str, str]) -> list[Loss]:
     """What masks and parameters of a state_dict say beyond a Model: trained scores, and sharing."""
     why = "scores become a mask: the larger one decides, and the scores are not kept"
-    losses = [Loss("mask scores", key, why) for key in keys.values() if tensors[key].ndim == 3]
+    scores = [key for key in keys.values() if torch_tensors.is_scores(key, tensors[key].shape)]
+    losses = [Loss("mask scores", key, why) for key in scores]
     first: dict[tuple[int, int], str] = {}
     for name, tensor in tensors.items():
         if tensor.numel() and tensor.layout == torch.strided and not tensor.is_nested:

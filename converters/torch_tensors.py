@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,11 @@ def to_tensor(array: NDArray[Any], dtype: str) -> torch.Tensor:
     return torch.from_numpy(array)
 
 
+def is_scores(key: str, shape: Sequence[int]) -> bool:
+    """Whether a mask of a state_dict holds the scores of `MaskedLinearLayer` with ``mask_as_params``."""
+    return key.rpartition(".")[2] == "_mask" and len(shape) == 3 and shape[2] == 2
+
+
 def to_mask(path: Path | None, key: str, tensor: Any) -> Mask:
     """The mask that a tensor of zeros and ones holds, or of the scores of ``mask_as_params``.
 
@@ -65,8 +71,8 @@ def to_mask(path: Path | None, key: str, tensor: Any) -> Mask:
         MalformedFileError: it has other values.
     """
     array = to_numpy(path, key, tensor)
-    if key.rpartition(".")[2] == "_mask" and array.ndim == 3 and array.shape[2] == 2:
-        array = array.argmax(axis=2)  # the scores of MaskedLinearLayer(mask_as_params=True)
+    if is_scores(key, array.shape):
+        array = array.argmax(axis=2)
     if array.dtype != np.bool_:
         present = array != 0
         if not bool((array[present] == 1).all()):

@@ -74,8 +74,9 @@ def _packed_candidates(mask: Mask, encoding: Encoding | None) -> list[dict[str, 
     coarse = blocks.reduce(mask, block_shape)
     form = {} if coarse is mask else {"block_shape": list(block_shape)}
     raws: dict[str, NDArray[np.uint8]] = {}
-    # A gap takes at least one byte, so on dense masks it cannot compete with one bit an element.
-    if encoding == "delta-varint" or (encoding is None and 3 * coarse.nnz <= coarse.size):
+    # A gap takes at least one byte, so on large dense masks it cannot compete with one bit an element.
+    worthwhile = 3 * coarse.nnz <= coarse.size or coarse.size <= _EXHAUSTIVE
+    if encoding == "delta-varint" or (encoding is None and worthwhile):
         raws["delta-varint"] = leb128.encode(np.diff(coarse.indices(), prepend=-1) - 1)
     # On large and very sparse masks the bitmap's empty bytes alone compress to more than all gaps take.
     hopeless = coarse.packed.size > _EXHAUSTIVE and "delta-varint" in raws and 64 * coarse.nnz < coarse.packed.size
