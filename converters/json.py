@@ -55,7 +55,7 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
         reference = document.WeightsReference(uri=place.name, layout=options.layout, digest=digest)
     for piece in jsonprofile.layout(document.to_json(model.structure, reference)):
         file.write(piece.encode())
-    return []
+    return document.unplaced(model.structure) if reference is None else []
 
 
 def _weights_uri(path: Path) -> str | None:

@@ -234,7 +234,12 @@ def _read_value(path: Path, proto: ValueInfoProto) -> ValueInfo:
 
 def _read_node(path: Path, proto: NodeProto, position: int, tensors: _Tensors) -> Node | None:
     """The node, or None for a Constant whose value has become a parameter."""
-    if proto.op_type == "Constant" and not proto.domain and len(proto.attribute) == 1 and len(proto.output) == 1:
+    if (
+        proto.op_type == "Constant"
+        and not _domain(proto.domain)
+        and len(proto.attribute) == 1
+        and len(proto.output) == 1
+    ):
         (attribute,) = proto.attribute
         if attribute.name == "sparse_value":
             tensors.add_sparse(attribute.sparse_tensor, proto.output[0])

@@ -254,7 +254,7 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
     except RuntimeError as error:  # torch's archive writer hides what the system said
         cause = error.__context__
         raise cause if isinstance(cause, OSError) else WriteError(str(path), "cannot be written") from error
-    return []
+    return document.unplaced(structure)
 
 
 def from_object(value: torch.nn.Module, losses: list[Loss], *, infer_masks: bool = False) -> Model:

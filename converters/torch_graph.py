@@ -60,7 +60,7 @@ class StructureModule(MaskableModule):
         super().__init__()
         self._structure = structure
         for node in structure.nodes:
-            torch_operators.require(node, structure.opset)
+            torch_operators.require(node, structure)
         self._mask_keys = mask_keys(structure)
         for parameter in structure.parameters:
             self._add(parameter)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,19 +10,24 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
 from deepstruct.errors import UnsupportedError
-from deepstruct.structure import Node
+from deepstruct.structure import Node, Structure
 
 Function = Callable[..., Tensor]
 
 
-def require(node: Node, opset: Mapping[str, int]) -> None:
+def require(node: Node, structure: Structure) -> None:
     """Makes sure that a node's operator can be computed.
 
     Raises:
         UnsupportedError: it cannot; operator and node are named.
     """
-    if opset.get("", 7) < 7:
-        raise UnsupportedError(f"opset {opset['']} is not mapped to torch: until 6, operators broadcast otherwise")
+    opset = structure.opset.get("", 7)
+    if opset < 7:
+        raise UnsupportedError(f"opset {opset} is not mapped to torch: until 6, operators broadcast otherwise")
+    training = node.inputs[2] if node.op_type == "Dropout" and len(node.inputs) > 2 else ""
+    constant = structure.constants.get(training)
+    if training and (constant is None or constant.data != (False,)):
+        raise UnsupportedError(f"node {node.name!r}: Dropout in training mode is not mapped to torch, it is random")
     if node.domain or node.op_type not in OPERATORS or len([name for name in node.outputs if name]) != 1:
         operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         raise UnsupportedError(

@@ -152,6 +152,13 @@ def _flatten(walk: _Walk, module: nn.Flatten, scope: str) -> Iterator[Step]:
     yield from _activation("Flatten", axis=lambda _: 1)(walk, module, scope)
 
 
+def _gelu(walk: _Walk, module: nn.GELU, scope: str) -> Iterator[Step]:
+    if module.approximate not in ("none", "tanh"):
+        raise UnsupportedError(f"{scope}: GELU has no approximation {module.approximate!r}; use none or tanh")
+    emit = _activation("Gelu", approximate=lambda m: None if m.approximate == "none" else m.approximate)
+    yield from emit(walk, module, scope)
+
+
 def _softplus(walk: _Walk, module: nn.Softplus, scope: str) -> Iterator[Step]:
     if module.beta != 1 or module.threshold != 20:
         raise UnsupportedError(f"{scope}: {module} is no ONNX Softplus; use the defaults of beta and threshold")
@@ -184,7 +191,7 @@ _EMITTERS: dict[type, Callable[[Any, Any, str], Iterator[Step]]] = {
     nn.ELU: _activation("Elu", alpha=lambda m: float(m.alpha)),
     nn.CELU: _activation("Celu", alpha=lambda m: float(m.alpha)),
     nn.LeakyReLU: _activation("LeakyRelu", alpha=lambda m: float(m.negative_slope)),
-    nn.GELU: _activation("Gelu", approximate=lambda m: None if m.approximate == "none" else m.approximate),
+    nn.GELU: _gelu,
     nn.Hardswish: _activation("HardSwish"),
     nn.Hardsigmoid: _activation("HardSigmoid", alpha=lambda _: 1 / 6, beta=lambda _: 0.5),
 }

@@ -79,6 +79,8 @@ def from_json(value: Any, kind: str | None) -> AttributeValue:
 
 def _from_typed(value: dict[str, Any]) -> AttributeValue:
     kind = value.get("type")
+    if not isinstance(kind, str):
+        raise _fault("the type of an attribute object must be a string")
     if kind == "tensor":
         return tensor_from_json({key: item for key, item in value.items() if key != "type"})
     if value.keys() != {"type", "value"}:

@@ -8,16 +8,17 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import rfc8785
 
-from deepstruct import attributes, encoding, migrations
+from deepstruct import attributes, encoding, members, migrations
 from deepstruct.errors import DocumentError, Fault, FaultyError, did_you_mean, pointer
 from deepstruct.frozen import FrozenMapping, thaw
 from deepstruct.limits import Limits, variable
+from deepstruct.losses import Loss
 from deepstruct.mask import Mask, check_shape
 from deepstruct.structure import Node, Parameter, Structure, ValueInfo
 from deepstruct.tensor import Tensor
@@ -72,7 +73,16 @@ def to_json(structure: Structure, weights: WeightsReference | None = None) -> di
             "layout": weights.layout,
             **({"digest": weights.digest} if weights.digest else {}),
         }
-    return _with_extra(document, structure.extra)
+    extra = {key: value for key, value in structure.extra.items() if key != "weights" or weights is not None}
+    return _with_extra(document, extra)
+
+
+def unplaced(structure: Structure) -> list[Loss]:
+    """The loss of unknown members about weights where a document is written without weights."""
+    if "weights" not in structure.extra:
+        return []
+    names = ", ".join(sorted(structure.extra["weights"]))
+    return [Loss("unknown members", "weights", f"there are no weights to say {names} of")]
 
 
 def digest(structure: Structure) -> str:
@@ -173,7 +183,10 @@ class _Reader:
         self.raise_if_faulty()
         document = migrations.migrate(document)
         extra = self.extensions(document)
-        self.member(document, "generator", dict, "", {})
+        if "generator" in document:
+            generator = self.member(document, "generator", dict, "")
+            self.member(generator, "name", str, "/generator")
+            self.member(generator, "version", str, "/generator", "")
         graph = self.member(document, "graph", dict, "")
         parameters = self.parameters(self.member(document, "parameters", dict, "", {}))
         weights = self.weights(document, extra)
@@ -191,11 +204,11 @@ class _Reader:
             "weights",
         ]
         extra |= self.unknown(document, known, "")
-        members = self.graph(graph, extra)
+        parts = self.graph(graph, extra)
         self.raise_if_faulty()
         try:
             whole = tuple(parameter for parameter in parameters if parameter is not None)
-            structure = Structure(**members, parameters=whole, extra=extra)
+            structure = Structure(**parts, parameters=whole, extra=extra)
         except FaultyError as error:
             self.faults += error.faults
             self.raise_if_faulty()
@@ -229,9 +242,10 @@ class _Reader:
             return kind()
         return value
 
-    def unknown(self, owner: dict[str, Any], known: list[str], place: str) -> dict[str, Any]:
+    def unknown(self, owner: dict[str, Any], known: Collection[str], place: str) -> dict[str, Any]:
         """Members this version does not know, with a warning for each; ``extensions`` is made for them."""
         extra = {key: value for key, value in owner.items() if key not in known}
+        self.member(owner, "extensions", dict, place, {})
         for key in extra.keys() - {"extensions"}:
             hint = did_you_mean(key, known)
             message = f"this version has no member {key!r:.60} here; it is kept but not understood{hint}"
@@ -244,6 +258,8 @@ class _Reader:
         required = self.member(document, "extensions_required", list, "", [])
         for key, names in (("extensions_used", used), ("extensions_required", required)):
             for position, name in enumerate(names):
+                if name in names[:position]:
+                    self.faults.append(Fault("DUPLICATE_NAME", pointer(key, position), f"{name!r:.60} occurs twice"))
                 if not isinstance(name, str) or not re.fullmatch(r"[A-Z0-9]+_[a-z0-9_]+", name):
                     message = f"{name!r:.60} is no extension name, such as VENDOR_feature"
                     self.faults.append(Fault("INVALID_VALUE", pointer(key, position), message))
@@ -262,25 +278,25 @@ class _Reader:
         opset = self.member(graph, "opset", dict, "/graph")
         constants = self.member(graph, "constants", dict, "/graph", {})
         lists = {key: self.member(graph, key, list, "/graph") for key in ("inputs", "outputs", "nodes")}
-        members: dict[str, Any] = {
+        parts: dict[str, Any] = {
             "name": self.member(graph, "name", str, "/graph", "main"),
             "opset": opset,
             "attributes": self.member(graph, "attributes", dict, "/graph", {}),
             "constants": {name: self.constant(name, value) for name, value in constants.items()},
         }
         for key in ("inputs", "outputs"):
-            members[key] = [self.value_info(v, pointer("graph", key, i)) for i, v in enumerate(lists[key])]
-        members["nodes"] = [self.node(n, pointer("graph", "nodes", i), opset) for i, n in enumerate(lists["nodes"])]
+            parts[key] = [self.value_info(v, pointer("graph", key, i)) for i, v in enumerate(lists[key])]
+        parts["nodes"] = [self.node(n, pointer("graph", "nodes", i), opset) for i, n in enumerate(lists["nodes"])]
         known = ["name", "opset", "attributes", "inputs", "outputs", "constants", "nodes"]
         graph_extra = self.unknown(graph, known, "/graph")
         if graph_extra:
             extra["graph"] = graph_extra
-        return members
+        return parts
 
-    def build(self, kind: Any, place: str, **members: Any) -> Any:
+    def build(self, kind: Any, place: str, **fields: Any) -> Any:
         """A hub object, or None and its faults."""
         try:
-            return kind(**members)
+            return kind(**fields)
         except FaultyError as error:
             self.faults += [fault.under(place) for fault in error.faults]
             return None
@@ -299,7 +315,7 @@ class _Reader:
             name=self.member(value, "name", str, place),
             dtype=self.member(value, "dtype", str, place),
             shape=shape,
-            extra=self.unknown(value, ["name", "dtype", "shape"], place),
+            extra=self.unknown(value, members.VALUE, place),
         )
 
     def node(self, value: Any, place: str, opset: dict[str, Any]) -> Any:
@@ -335,14 +351,14 @@ class _Reader:
             self.faults += [fault.under(pointer("graph", "constants", name)) for fault in error.faults]
             return None
 
-    def parameters(self, members: dict[str, Any]) -> list[Parameter | None]:
+    def parameters(self, described: dict[str, Any]) -> list[Parameter | None]:
         result: list[Parameter | None] = []
-        for name, value in members.items():
+        for name, value in described.items():
             place = pointer("parameters", name)
             if not isinstance(value, dict):
                 self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
                 continue
-            extra = self.unknown(value, ["dtype", "shape", "mask"], place)
+            extra = self.unknown(value, members.PARAMETER, place)
             dtype = self.member(value, "dtype", str, place)
             try:
                 shape = check_shape(self.member(value, "shape", list, place))
@@ -383,7 +399,7 @@ class _Reader:
         if layout not in ("values", "dense"):
             self.faults.append(Fault("UNKNOWN_ENCODING", "/weights/layout", 'must be "values" or "dense"'))
         digest = self.member(value, "digest", str, "/weights", "")
-        weights_extra = self.unknown(value, ["uri", "format", "layout", "digest"], "/weights")
+        weights_extra = self.unknown(value, members.WEIGHTS, "/weights")
         if weights_extra:
             extra["weights"] = weights_extra
         return WeightsReference(uri=uri, layout=str(layout), digest=digest or None)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
 
 from deepstruct import files
 from deepstruct.errors import MissingDependencyError, UnsupportedError, UsageError, did_you_mean
@@ -37,6 +37,13 @@ def no_progress(parameters: Iterable[Parameter]) -> Iterable[Parameter]:
     return parameters
 
 
+def _require_choice(options: object, name: str, choices: tuple[object, ...]) -> None:
+    value = getattr(options, name)
+    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
+        known = ", ".join(str(choice) for choice in choices)
+        raise UsageError(f"unknown {name.replace('_', ' ')} {value!r:.60}; choose from {known}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadOptions:
     """What a reader may be told; a format's row names those that it heeds.
@@ -56,6 +63,16 @@ class ReadOptions:
     activation: str | None = None
     limits: Limits = field(default_factory=Limits)
 
+    def __post_init__(self) -> None:
+        for name in ("weights", "infer_masks", "trust_pickle"):
+            _require_choice(self, name, (True, False))
+        if self.activation is not None:
+            from deepstruct.sequential import ACTIVATIONS
+
+            _require_choice(self, "activation", tuple(ACTIVATIONS))
+        if not isinstance(self.limits, Limits):
+            raise UsageError(f"limits must be Limits, not {self.limits!r:.60}")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteOptions:
@@ -72,6 +89,11 @@ class WriteOptions:
     layout: Layout = "values"
     sparse_encoding: SparseEncoding = "coo"
     progress: Callable[[Iterable[Parameter]], Iterable[Parameter]] = no_progress
+
+    def __post_init__(self) -> None:
+        _require_choice(self, "weights", (True, False))
+        _require_choice(self, "layout", get_args(Layout))
+        _require_choice(self, "sparse_encoding", get_args(SparseEncoding))
 
 
 class Converter(Protocol):

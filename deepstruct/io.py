@@ -160,6 +160,8 @@ def to_module(model: Model) -> torch.nn.Module:
     Raises:
         UnsupportedError: the structure has an operator that is not mapped to torch; it is named.
     """
+    if not isinstance(model, Model):
+        raise TypeError(f"to_module takes a Model, not a {type(model).__name__}; a structure alone is Model(structure)")
     converter: Any = formats.by_name("torch").load()
     module: torch.nn.Module = converter.to_module(model)
     return module

@@ -42,6 +42,8 @@ class Mask:
         """
         self._shape = check_shape(shape)
         size = math.prod(self._shape)
+        if not isinstance(packed, np.ndarray):
+            raise _wrong_type(f"bits are a numpy array of uint8, not a {type(packed).__name__}")
         if packed.dtype != np.uint8 or packed.shape != ((size + 7) // 8,):
             raise StructureError(
                 "mask",
@@ -76,6 +78,7 @@ class Mask:
     @classmethod
     def of_zeros(cls, array: NDArray[Any]) -> Mask | None:
         """The mask of the entries other than 0 of a matrix or higher tensor; None if there is nothing to mask."""
+        array = np.asarray(array)
         if array.ndim < 2 or not bool((array == 0).any()):
             return None
         return cls.from_array(np.asarray(array != 0))
@@ -93,6 +96,8 @@ class Mask:
         """
         shape = check_shape(shape)
         size = math.prod(shape)
+        if not isinstance(indices, np.ndarray) or indices.dtype.kind not in "iu" or indices.ndim != 1:
+            raise _wrong_type("indices are a one-dimensional numpy array of integers")
         if indices.size and (int(indices.min()) < 0 or int(indices.max()) >= size):
             wrong = int(indices[(indices < 0) | (indices >= size)][0])
             raise StructureError(
@@ -183,6 +188,10 @@ class Mask:
 
     def __repr__(self) -> str:
         return f"Mask(shape={self._shape}, nnz={self.nnz}, density={self.density:.4g})"
+
+
+def _wrong_type(message: str) -> StructureError:
+    return StructureError("mask", [Fault("TYPE_MISMATCH", "", message)])
 
 
 def count(packed: NDArray[np.uint8]) -> int:

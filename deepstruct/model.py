@@ -42,12 +42,16 @@ class Weights(Mapping[str, NDArray[Any]]):
         Raises:
             StructureError: a mapping lacks a parameter or has other names.
         """
+        if not isinstance(structure, Structure):
+            raise TypeError(f"weights belong to a Structure, not to a {type(structure).__name__}")
         self._parameters = {parameter.name: parameter for parameter in structure.parameters}
         if isinstance(load, Mapping):
             arrays: Mapping[str, NDArray[Any]] = load
             if arrays.keys() != self._parameters.keys():
                 raise _name_faults(self._parameters.keys() - arrays.keys(), arrays.keys() - self._parameters.keys())
             load = _from_mapping(arrays)
+        if not callable(load):
+            raise TypeError(f"numbers come from a mapping or a function, not from a {type(load).__name__}")
         self._load = load
 
     @property
@@ -80,6 +84,9 @@ class Weights(Mapping[str, NDArray[Any]]):
     def _fetch(self, name: str) -> tuple[Parameter, NDArray[Any]]:
         parameter = self._parameters[name]
         array = self._load(parameter)
+        if not isinstance(array, np.ndarray):
+            message = f"the numbers are a {type(array).__name__}, not a numpy array"
+            raise StructureError("weights", [Fault("TYPE_MISMATCH", pointer("parameters", name), message)])
         expected = dtypes.to_numpy(parameter.dtype)
         if array.dtype != expected or array.shape not in (parameter.shape, (parameter.nnz,)):
             message = (
@@ -144,8 +151,13 @@ class Model:
     weights: Weights | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.structure, Structure):
+            raise TypeError(f"a Model has a Structure, not a {type(self.structure).__name__}")
         if self.weights is None:
             return
+        if not isinstance(self.weights, Weights):
+            message = f"a Model has Weights, not a {type(self.weights).__name__}: use Weights(structure, arrays)"
+            raise TypeError(message)
         names = {parameter.name for parameter in self.structure.parameters}
         if self.weights.keys() != names:
             raise _name_faults(names - self.weights.keys(), self.weights.keys() - names)

@@ -168,14 +168,40 @@ def _matmul(_node: Node, inputs: list[Shape]) -> Shape:
     return batch + (a[-2:-1] if len(a) > 1 else ()) + (b[-1:] if len(b) > 1 else ())
 
 
+def _axis(node: Node, shape: tuple[Dimension, ...], default: int, most: int) -> int:
+    axis = node.attributes.get("axis", default)
+    if not isinstance(axis, int) or not -len(shape) <= axis <= most:
+        raise _MismatchError(0, f"axis {axis} is outside of {_text(shape)}")
+    return axis + len(shape) if axis < 0 else axis
+
+
+def _softmax(node: Node, inputs: list[Shape]) -> Shape:
+    if inputs[0] is not None:
+        _axis(node, inputs[0], 0, len(inputs[0]) - 1)
+    return inputs[0]
+
+
+def _layer_norm(node: Node, inputs: list[Shape]) -> Shape:
+    shape = inputs[0]
+    if shape is None:
+        return None
+    normalised = shape[_axis(node, shape, -1, len(shape) - 1) :]
+    for number, other in enumerate(inputs[1:], start=1):
+        if other is None:
+            continue
+        fits = len(other) <= len(shape) and all(
+            dim == 1 or not _differ(dim, extent) for dim, extent in zip(other[::-1], shape[::-1], strict=False)
+        )
+        if not fits:
+            raise _MismatchError(number, f"{_text(other)} does not broadcast to the normalised {_text(normalised)}")
+    return shape
+
+
 def _flatten(node: Node, inputs: list[Shape]) -> Shape:
     shape = inputs[0]
     if shape is None:
         return (None, None)
-    axis = node.attributes.get("axis", 1)
-    if not isinstance(axis, int) or not -len(shape) <= axis <= len(shape):
-        raise _MismatchError(0, f"axis {axis} is outside of {_text(shape)}")
-    axis = axis + len(shape) if axis < 0 else axis
+    axis = _axis(node, shape, 1, len(shape))
     return _product(shape[:axis]), _product(shape[axis:])
 
 
@@ -194,6 +220,9 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(_SAME_AS_FIRST, _first),
     **dict.fromkeys(_BROADCASTING, _broadcast),
     "Flatten": _flatten,
+    "LayerNormalization": _layer_norm,
+    "LogSoftmax": _softmax,
+    "Softmax": _softmax,
     "Gemm": _gemm,
     "MatMul": _matmul,
 }

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from deepstruct import checks, dtypes
+from deepstruct import checks, dtypes, members
 from deepstruct.errors import Fault, FaultyError, StructureError, pointer
 from deepstruct.frozen import FrozenMapping, check_text
 from deepstruct.mask import Mask, check_shape
@@ -63,9 +63,24 @@ def _mapping(found: _Faults, value: object, place: str) -> FrozenMapping[Any]:
         return FrozenMapping()
     try:
         return FrozenMapping(value)
-    except TypeError as error:
+    except (TypeError, RecursionError) as error:
         found.add("TYPE_MISMATCH", place, str(error))
         return FrozenMapping()
+
+
+def _unknown_members(found: _Faults, extra: object, known: Collection[str], place: str = "") -> FrozenMapping[Any]:
+    """Members that a document's object has beyond the known ones."""
+    mapping = _mapping(found, extra, place)
+    for name in mapping.keys() & known:
+        found.add("INVALID_VALUE", place + pointer(name), f"extra holds unknown members only, and {name!r} is known")
+    for at, message in _not_json(mapping, place):
+        found.add("ATTRIBUTE_VALUE", at, message)
+    return mapping
+
+
+def _require_nested(found: _Faults, extra: Mapping[str, Any], name: str, known: Collection[str]) -> None:
+    if name in extra:
+        _unknown_members(found, extra[name], known, pointer(name))
 
 
 def _not_json(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, str]]:
@@ -117,7 +132,7 @@ class ValueInfo:
                     found.text(dim, place)
                 elif dim is not None and (type(dim) is not int or not 0 <= dim < 2**53):
                     found.add("TYPE_MISMATCH", place, f"a dimension is an integer, a name or null, not {dim!r:.40}")
-        object.__setattr__(self, "extra", _mapping(found, self.extra, ""))
+        object.__setattr__(self, "extra", _unknown_members(found, self.extra, members.VALUE))
         found.raise_if_any()
 
 
@@ -165,7 +180,7 @@ class Node:
             except (TypeError, OverflowError) as error:
                 found.add("OPERATOR_ATTRIBUTE", pointer("attributes", name), str(error))
         object.__setattr__(self, "attributes", FrozenMapping(attributes))
-        object.__setattr__(self, "extra", _mapping(found, self.extra, ""))
+        object.__setattr__(self, "extra", _unknown_members(found, self.extra, members.NODE))
         found.raise_if_any()
 
 
@@ -243,7 +258,8 @@ class Parameter:
                 )
             elif self.mask.is_full:
                 object.__setattr__(self, "mask", None)
-        object.__setattr__(self, "extra", _mapping(found, self.extra, ""))
+        object.__setattr__(self, "extra", _unknown_members(found, self.extra, members.PARAMETER - {"mask"}))
+        _require_nested(found, self.extra, "mask", members.MASK)
         found.raise_if_any()
 
     @property
@@ -310,10 +326,13 @@ class Structure:
             ("constants", "/graph/constants"),
             ("opset", "/graph/opset"),
             ("attributes", "/graph/attributes"),
-            ("extra", ""),
         ]
         for member, place in mappings:
             object.__setattr__(self, member, _mapping(found, getattr(self, member), place))
+        known = members.ROOT - members.CARRIED - {"graph", "weights"}
+        object.__setattr__(self, "extra", _unknown_members(found, self.extra, known))
+        _require_nested(found, self.extra, "graph", members.GRAPH)
+        _require_nested(found, self.extra, "weights", members.WEIGHTS)
         for place, message in _not_json(self.attributes, "/graph/attributes"):
             found.add("ATTRIBUTE_VALUE", place, message)
         for name in self.constants:

@@ -69,6 +69,9 @@ class Tensor:
         Raises:
             StructureError: the dtype has no name in documents, or there are too many elements.
         """
+        array = np.asarray(array)
+        if array.dtype == np.object_ and not all(isinstance(item, (str, bytes)) for item in array.reshape(-1)):
+            raise StructureError("tensor", [Fault("UNKNOWN_DTYPE", "/dtype", "objects other than strings")])
         try:
             dtype = dtypes.from_numpy(array.dtype)
         except KeyError:

@@ -13,11 +13,13 @@ import jsonschema
 import pytest
 import semantic_version
 from hypothesis import given
-from samples import SAMPLES, chains, feed_forward
+from samples import SAMPLES, chains, feed_forward, with_weights
 
+import deepstruct
 from deepstruct import Node, Structure, Tensor, ValueInfo, document, jsonprofile, migrations, rewriting, schemas
 from deepstruct.errors import DocumentError
 from deepstruct.limits import Limits
+from deepstruct.validation import validate
 
 
 def text(structure: Structure) -> bytes:
@@ -190,6 +192,16 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("/parameters/fc0.bias/dtype", "float64", "DTYPE_MISMATCH", "/graph/nodes/0/inputs/2"),
     ("/extensions_used", ["magic"], "INVALID_VALUE", "/extensions_used/0"),
     ("/generator", 5, "TYPE_MISMATCH", "/generator"),
+    ("/generator", {}, "MISSING_PROPERTY", "/generator"),
+    ("/extensions_used", ["A_b", "A_b"], "DUPLICATE_NAME", "/extensions_used/1"),
+    ("/extensions", 5, "TYPE_MISMATCH", "/extensions"),
+    ("/graph/nodes/0/extensions", 5, "TYPE_MISMATCH", "/graph/nodes/0/extensions"),
+    (
+        "/graph/nodes/0/attributes/transB",
+        {"type": [], "value": 1},
+        "OPERATOR_ATTRIBUTE",
+        "/graph/nodes/0/attributes/transB",
+    ),
     ("/graph/name", "", "TYPE_MISMATCH", "/graph/name"),
     ("/version", "1.0.0\n", "INVALID_VERSION", "/version"),
     ("/graph/nodes/0/inputs/1", "", "OPERATOR_ARITY", "/graph/nodes/0/inputs/1"),
@@ -295,6 +307,39 @@ def test_migrations_are_a_chain_of_pure_steps() -> None:
     assert value == {"version": "1.0.3"}
     with pytest.raises(DocumentError, match="no migration"):
         migrations.migrate({"version": "1.1.0"}, steps[:1], target)
+
+
+@pytest.mark.parametrize("suffix", ["structure.json", "pt"])
+def test_unknown_members_of_weights_go_with_the_weights(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / "a.structure.json"
+    deepstruct.save(with_weights(feed_forward()), path)
+    value = json.loads(path.read_text())
+    value["weights"]["extensions"] = {"A_b": 1}
+    path.write_text(json.dumps(value))
+    report = deepstruct.convert(path, tmp_path / f"b.{suffix}", weights=False)
+    assert [loss.what for loss in report.losses] == ["unknown members"]
+    assert deepstruct.load(tmp_path / f"b.{suffix}").weights is None
+    report = deepstruct.convert(path, tmp_path / "c.structure.json")
+    assert report.losses == ()
+    assert json.loads((tmp_path / "c.structure.json").read_text())["weights"]["extensions"] == {"A_b": 1}
+
+
+def test_the_reader_and_the_validator_agree(tmp_path: Path) -> None:
+    """Whatever replaces whatever: what one accepts, the other does."""
+    path = tmp_path / "a.structure.json"
+    template = good()
+    del template["digest"]
+    items: list[Any] = [..., None, 5, "x", [], {}, ["A_b", "A_b"]]
+    for place in places(template):
+        for item in items:
+            value = set_at(copy.deepcopy(template), place, item)
+            path.write_text(json.dumps(value))
+            try:
+                document.from_json(value)
+                accepted = True
+            except DocumentError:
+                accepted = False
+            assert validate(path).valid == accepted, (place, item)
 
 
 def test_migrating_a_file_keeps_what_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from samples import SAMPLES, with_weights
@@ -105,6 +106,20 @@ def test_what_cannot_be_done_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
         deepstruct.save(with_weights(SAMPLES["plain"]), tmp_path / "a.pt", colour="red")
     with pytest.raises(UsageError, match="--sparse-encoding means nothing"):
         deepstruct.save(with_weights(SAMPLES["plain"]), tmp_path / "a.pt", sparse_encoding="dense")
+    mistakes: list[tuple[str, dict[str, Any]]] = [
+        ("a.json", {"layout": "odd"}),
+        ("a.json", {"layout": []}),
+        ("a.json", {"weights": "no"}),
+        ("a.onnx", {"sparse_encoding": "csr"}),
+    ]
+    for name, mistake in mistakes:
+        with pytest.raises(UsageError, match="choose from"):
+            deepstruct.save(with_weights(SAMPLES["plain"]), tmp_path / name, **mistake)
+    deepstruct.save(with_weights(SAMPLES["plain"]), tmp_path / "a.pt")
+    readings: list[dict[str, Any]] = [{"activation": "foo"}, {"weights": ""}, {"infer_masks": 1}, {"limits": 5}]
+    for refused in readings:
+        with pytest.raises(UsageError):
+            deepstruct.load(tmp_path / "a.pt", **refused)
     onnx = formats.by_name("onnx")
     one_way = {"onnx": replace(onnx, reads=False), "torch": replace(formats.by_name("torch"), writes=False)}
     monkeypatch.setattr(formats, "installed", lambda: one_way)

@@ -64,6 +64,9 @@ def test_density_of_a_mask_without_entries_is_one() -> None:
         (lambda: Mask((2, -3), np.zeros(1, np.uint8)), "TYPE_MISMATCH"),
         (lambda: Mask((2**40, 2**40), np.zeros(1, np.uint8)), "LIMIT_EXCEEDED"),
         (lambda: Mask.from_array(np.zeros((2, 3))), "TYPE_MISMATCH"),  # type: ignore[arg-type]  # on purpose
+        (lambda: Mask((2, 3), b"\0"), "TYPE_MISMATCH"),  # type: ignore[arg-type]  # on purpose
+        (lambda: Mask.from_indices((2, 3), np.array([True, False])), "TYPE_MISMATCH"),
+        (lambda: Mask.from_indices((2, 3), [0]), "TYPE_MISMATCH"),  # type: ignore[arg-type]  # on purpose
         (lambda: Mask.from_indices((2, 3), np.array([6])), "MASK_INDEX_OUT_OF_RANGE"),
         (lambda: Mask.from_indices((2, 3), np.array([-1])), "MASK_INDEX_OUT_OF_RANGE"),
         (lambda: Mask.from_indices((2, 3), np.array([1, 1])), "MASK_NOT_SORTED"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from samples import chains, feed_forward, masks, numbers, with_weights
 
+import deepstruct
 from deepstruct import Mask, Model, Parameter, Structure, Weights
 from deepstruct.errors import StructureError
 
@@ -99,3 +100,18 @@ def test_names_shapes_and_dtypes_must_fit() -> None:
     assert Model(smaller, Weights(smaller, arrays)).weights is not None
     with pytest.raises(StructureError):
         Model(feed_forward((5, 7)), Weights(structure, arrays))
+
+
+def test_what_is_no_model_is_refused_at_once() -> None:
+    structure = feed_forward()
+    for make in (
+        lambda: Model("x"),  # type: ignore[arg-type]  # on purpose
+        lambda: Model(structure, {}),  # type: ignore[arg-type]  # on purpose
+        lambda: Weights(None, {}),  # type: ignore[arg-type]  # on purpose
+        lambda: Weights(structure, 5),  # type: ignore[arg-type]  # on purpose
+        lambda: deepstruct.to_module(structure),  # type: ignore[arg-type]  # on purpose
+    ):
+        with pytest.raises(TypeError):
+            make()
+    with pytest.raises(StructureError, match="not a numpy array"):
+        Weights(structure, lambda _: None)["fc0.bias"]  # type: ignore[arg-type,return-value]  # on purpose

@@ -78,6 +78,9 @@ def structure(**changes: Any) -> Structure:
 
 RELU = Node("r", "Relu", ("y",), ("z",))
 
+LOOP: dict[str, Any] = {}
+LOOP["a"] = [LOOP]
+
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "nodes-of-another-type": ({"nodes": ("g",)}, "TYPE_MISMATCH", "/graph/nodes"),
     "parameters-are-a-string": ({"parameters": "w"}, "TYPE_MISMATCH", "/parameters"),
@@ -135,6 +138,22 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "attribute-not-json": ({"attributes": {"a": [float("nan")]}}, "ATTRIBUTE_VALUE", "/graph/attributes/a/0"),
     "attribute-huge": ({"attributes": {"a": 2**53}}, "ATTRIBUTE_VALUE", "/graph/attributes/a"),
+    "extra-known": ({"extra": {"format": "x"}}, "INVALID_VALUE", "/format"),
+    "extra-graph-known": ({"extra": {"graph": {"nodes": 5}}}, "INVALID_VALUE", "/graph/nodes"),
+    "extra-graph-no-object": ({"extra": {"graph": 5}}, "TYPE_MISMATCH", "/graph"),
+    "extra-no-json": ({"extra": {"k": [b"x"]}}, "ATTRIBUTE_VALUE", "/k/0"),
+    "extra-nan": ({"extra": {"k": float("nan")}}, "ATTRIBUTE_VALUE", "/k"),
+    "attributes-inside-themselves": ({"attributes": LOOP}, "TYPE_MISMATCH", "/graph/attributes"),
+    "softmax-axis": (
+        {"nodes": (gemm(outputs=("h",)), Node("s", "Softmax", ("h",), ("y",), {"axis": 2}))},
+        "SHAPE_MISMATCH",
+        "/graph/nodes/1/inputs/0",
+    ),
+    "norm-scale": (
+        {"nodes": (gemm(outputs=("h",)), Node("n", "LayerNormalization", ("h", "x"), ("y",)))},
+        "SHAPE_MISMATCH",
+        "/graph/nodes/1/inputs/1",
+    ),
     "name-surrogate": ({"name": "\ud800"}, "INVALID_VALUE", "/graph/name"),
 }
 
@@ -186,6 +205,11 @@ def test_other_domains_are_taken_as_they_are() -> None:
         lambda: Tensor("int8", (1,), (128,)),
         lambda: Tensor("float32", (2000,), (0.0,) * 2000),
         lambda: Tensor("complex64", (), (0.0,)),
+        lambda: Tensor.from_array(np.array([None, 1], object)),
+        lambda: Node("n", "Relu", ("x",), ("y",), extra={"op": 1}),
+        lambda: ValueInfo("x", "float32", None, extra={"dtype": 1}),
+        lambda: Parameter("w", "float32", (2, 3), extra={"mask": {"nnz": 1}}),
+        lambda: Parameter("w", "float32", (2, 3), extra={"mask": 1}),
     ],
 )
 def test_invalid_parts_cannot_be_made(make: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from onnx import helper
 
-from deepstruct import Model, Node, Structure, ValueInfo
+from deepstruct import Model, Node, Structure, Tensor, ValueInfo
 from deepstruct.converters import torch_operators
 from deepstruct.converters.torch import to_module
 from deepstruct.errors import UnsupportedError
@@ -112,6 +112,24 @@ def test_every_operator_has_a_case() -> None:
     assert {case[0] for case in CASES} == set(torch_operators.OPERATORS)
 
 
+def small(node: Node, opset: int, constants: dict[str, Tensor]) -> Structure:
+    x = ValueInfo("x", "float32", (3, 4))
+    return Structure(
+        nodes=(node,), inputs=(x,), outputs=(ValueInfo("y", "float32", None),), opset={"": opset}, constants=constants
+    )
+
+
 def test_old_opsets_are_refused() -> None:
     with pytest.raises(UnsupportedError, match="opset 6"):
-        torch_operators.require(Node("n", "Add", ("a", "b"), ("c",)), {"": 6})
+        to_module(Model(small(Node("n", "Add", ("x", "x"), ("y",)), 6, {})))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_dropout_that_drops_is_refused(training: bool) -> None:
+    constants = {"ratio": Tensor("float32", (), (0.5,)), "training": Tensor("bool", (), (training,))}
+    model = Model(small(Node("n", "Dropout", ("x", "ratio", "training"), ("y",)), 20, constants))
+    if training:
+        with pytest.raises(UnsupportedError, match="it is random"):
+            to_module(model)
+    else:
+        assert torch.equal(to_module(model)(torch.from_numpy(X)), torch.from_numpy(X))
