@@ -47,6 +47,7 @@ _SAME_AS_FIRST = [
     "Tanh",
     "ThresholdedRelu",
 ]
+_FIRST_OPSET = 8  # until then, operators broadcast by an attribute
 _SEVERAL_DTYPES = ("Dropout", "Pow")
 _BROADCASTING = ["Add", "Div", "Max", "Mean", "Min", "Mod", "Mul", "Pow", "PRelu", "Sub", "Sum"]
 
@@ -61,7 +62,9 @@ class _MismatchError(Exception):
 
 
 def faults(structure: Structure) -> Iterable[Fault]:
-    """Every place where shapes contradict each other, with the document's pointers."""
+    """Every place where shapes or dtypes contradict each other, with the document's pointers."""
+    if structure.opset.get("", _FIRST_OPSET) < _FIRST_OPSET:
+        return
     known: dict[str, Shape] = {value.name: value.shape for value in structure.inputs}
     known |= {parameter.name: parameter.shape for parameter in structure.parameters}
     known |= {name: constant.shape for name, constant in structure.constants.items()}

@@ -191,6 +191,18 @@ def test_initializers_that_are_inputs_too_are_parameters(tmp_path: Path) -> None
     assert deepstruct.load(path).structure.inputs[0].name == "x"
 
 
+def test_old_operator_sets_have_their_own_broadcasting(tmp_path: Path) -> None:
+    node = helper.make_node("Add", ["x", "b"], ["y"], broadcast=1, axis=0)
+    bias = numpy_helper.from_array(np.ones(2, np.float32), "b")
+    two = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 3])
+    out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 3])
+    opsets = [helper.make_opsetid("", 6)]
+    path = save(tmp_path / "a.onnx", [node], bias, inputs=[two], outputs=[out], opsets=opsets)
+    deepstruct.convert(path, tmp_path / "a.structure.json")
+    deepstruct.convert(tmp_path / "a.structure.json", tmp_path / "b.onnx")
+    assert deepstruct.load(tmp_path / "b.onnx") == deepstruct.load(path)
+
+
 def test_nodes_without_names_get_some(tmp_path: Path) -> None:
     nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Relu", ["a"], ["b"], name="Relu_0"), matmul()]
     model = deepstruct.load(save(tmp_path / "a.onnx", nodes, numpy_helper.from_array(WEIGHT, "w")))
