@@ -9,6 +9,7 @@ from deepstruct import document, files, jsonprofile, sidecar
 from deepstruct.errors import DeepstructError, DocumentError, DocumentWarning, UnreadableFileError, UsageError
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
+from deepstruct.limits import Limits
 from deepstruct.losses import Loss
 from deepstruct.model import Model
 
@@ -20,9 +21,8 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:  # noqa
         DocumentError: the document breaks a rule.
         MalformedFileError: its weights file is missing, elsewhere, or another model's.
     """
-    content = files.read_bytes(path, options.limits.document_bytes + 1)
     try:
-        reading = document.from_json(jsonprofile.parse(content, options.limits), options.limits)
+        reading = document.from_json(jsonprofile.read(path, options.limits), options.limits)
     except DocumentError as error:
         raise DocumentError(str(path), error.faults) from error
     if reading.warnings:
@@ -53,17 +53,14 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
             )
         digest = sidecar.write(targets.open(place), model, options.layout, options.progress)
         reference = document.WeightsReference(uri=place.name, layout=options.layout, digest=digest)
-    for piece in jsonprofile.layout(document.to_json(model.structure, reference)):
-        file.write(piece.encode())
+    jsonprofile.write(file, document.to_json(model.structure, reference))
     return document.unplaced(model.structure) if reference is None else []
 
 
 def _weights_uri(path: Path) -> str | None:
     """The name of the weights file that an existing document refers to, or None."""
     try:
-        with files.reading(path):
-            value = jsonprofile.parse(path.read_bytes())
-        uri = value["weights"]["uri"]
+        uri = jsonprofile.read(path, Limits.from_environment())["weights"]["uri"]
     except (DeepstructError, LookupError, TypeError):
         return None
     return uri if isinstance(uri, str) else None

@@ -59,7 +59,7 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
         )
     except FaultyError as error:
         raise type(error)(f"{path}: not a valid ONNX model", error.faults) from error
-    return Model(structure, Weights(structure, reader.load) if options.weights else None)
+    return Model(structure, Weights(structure, reader.load))
 
 
 def _parse(path: Path) -> ModelProto:

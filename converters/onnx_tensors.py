@@ -16,7 +16,7 @@ from onnx import SparseTensorProto, TensorProto, numpy_helper
 from deepstruct import dtypes, files
 from deepstruct.errors import FaultyError, MalformedFileError, UnsupportedError
 from deepstruct.limits import Limits, variable
-from deepstruct.mask import Mask, check_shape
+from deepstruct.mask import Mask, check_shape, strides
 from deepstruct.structure import Parameter
 from deepstruct.tensor import MAX_ELEMENTS, Tensor
 
@@ -130,8 +130,7 @@ def from_sparse(path: Path, proto: SparseTensorProto, limits: Limits, name: str 
         outside = (indices < 0) | (indices >= np.array(shape))
         if outside.any():
             raise wrong(f"index {indices[outside.any(axis=1)][0].tolist()} is outside of {list(shape)}")
-        strides = np.array([math.prod(shape[axis + 1 :]) for axis in range(len(shape))], dtype=np.int64)
-        indices = indices.astype(np.int64) @ strides
+        indices = indices.astype(np.int64) @ np.array(strides(shape), dtype=np.int64)
     elif indices.ndim != 1:
         raise wrong(f"indices have shape {list(indices.shape)}, not [nnz] or [nnz, {len(shape)}]")
     if indices.shape != values.shape:

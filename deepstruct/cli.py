@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,21 @@ Exit codes: 0 done; 1 a finding (invalid, different); 2 usage; 3 unreadable inpu
 """
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+_infer_option = click.option(
+    "--infer-masks", is_flag=True, help="Take zeros of matrices for masked where there is no mask."
+)
+_activation_option = click.option(
+    "--activation", metavar="NAME", help="Activation between the layers of a bare state_dict."
+)
+_trust_option = click.option(
+    "--trust-pickle", is_flag=True, help="Run the code of a pickled module. Only for files of your own."
+)
 _from_option = click.option("-f", "--from", "source_format", metavar="FORMAT", help="Format of the source.")
+
+
+def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say how a source is to be understood."""
+    return _infer_option(_activation_option(_trust_option(command)))
 
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -54,9 +69,7 @@ def cli() -> None:
     show_default=True,
     help="Masked weights in ONNX: sparse initializers with their mask, or dense ones with zeros.",
 )
-@click.option("--infer-masks", is_flag=True, help="Take zeros of matrices for masked where there is no mask.")
-@click.option("--activation", metavar="NAME", help="Activation between the layers of a bare state_dict.")
-@click.option("--trust-pickle", is_flag=True, help="Run the code of a pickled module. Only for files of your own.")
+@_reading_options
 @click.option("--fail-on-loss", is_flag=True, help="Write nothing if something cannot be carried; exit 5.")
 @_json_option
 def convert(
@@ -138,9 +151,7 @@ def validate(context: click.Context, paths: tuple[str, ...], strict: bool, no_we
 @cli.command()
 @click.argument("path")
 @_from_option
-@click.option("--infer-masks", is_flag=True, help="Take zeros of matrices for masked where there is no mask.")
-@click.option("--activation", metavar="NAME", help="Activation between the layers of a bare state_dict.")
-@click.option("--trust-pickle", is_flag=True, help="Run the code of a pickled module. Only for files of your own.")
+@_reading_options
 @_json_option
 def info(path: str, source_format: str | None, as_json: bool, **options: Any) -> None:
     """Show the structure in PATH as a table.
@@ -314,14 +325,10 @@ def completion(shell: str) -> None:
 
 
 def _structure(path: str, source_format: str | None, options: dict[str, Any]) -> Structure:
-    from deepstruct import formats as table
     from deepstruct import io, streams
 
     with streams.source(path) as readable:
-        row = table.of_source(readable, source_format)
-        if "weights" in row.options:
-            options = {**options, "weights": False}
-        return io.load(readable, format=source_format, losses=[], **options).structure
+        return io.load(readable, format=source_format, losses=[], weights=False, **options).structure
 
 
 def _direction(reads: bool, writes: bool) -> str:
@@ -335,11 +342,8 @@ def _percent(share: float) -> str:
 def _bytes(size: int) -> str:
     if size < 1000:
         return f"{size} bytes"
-    for unit in ("kB", "MB", "GB"):
-        size_in_unit = size / 1000 ** (("kB", "MB", "GB").index(unit) + 1)
-        if size_in_unit < 1000 or unit == "GB":
-            break
-    return f"{size_in_unit:.3g} {unit}"
+    power, unit = next((p, u) for p, u in ((1, "kB"), (2, "MB"), (3, "GB")) if size < 1000 ** (p + 1) or u == "GB")
+    return f"{size / 1000**power:.3g} {unit}"
 
 
 def _progress(parameters: Any) -> Any:

@@ -157,6 +157,14 @@ def _parameter(parameter: Parameter, encode: Any) -> dict[str, Any]:
     return _with_extra(result, parameter.extra)
 
 
+def check_head(document: Any) -> list[Fault]:
+    """What keeps this reader from looking at the rest: no document, another version; or a warning, or nothing."""
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        message = f'not a deepstruct document: the member "format" must be "{FORMAT}"'
+        return [Fault("NOT_A_DOCUMENT", "", message)]
+    return migrations.check(document)
+
+
 def from_json(document: Any, limits: Limits | None = None) -> Reading:
     """The structure that a parsed document describes.
 
@@ -176,10 +184,7 @@ class _Reader:
         self.mask_elements = 0
 
     def read(self, document: Any) -> Reading:
-        if not isinstance(document, dict) or document.get("format") != FORMAT:
-            message = f'not a deepstruct document: the member "format" must be "{FORMAT}"'
-            raise DocumentError("document", [Fault("NOT_A_DOCUMENT", "", message)])
-        self.sort_in(migrations.check(document))
+        self.sort_in(check_head(document))
         self.raise_if_faulty()
         document = migrations.migrate(document)
         extra = self.extensions(document)
@@ -190,20 +195,7 @@ class _Reader:
         graph = self.member(document, "graph", dict, "")
         parameters = self.parameters(self.member(document, "parameters", dict, "", {}))
         weights = self.weights(document, extra)
-        known = [
-            "$schema",
-            "format",
-            "version",
-            "min_version",
-            "generator",
-            "extensions_used",
-            "extensions_required",
-            "digest",
-            "graph",
-            "parameters",
-            "weights",
-        ]
-        extra |= self.unknown(document, known, "")
+        extra |= self.unknown(document, members.ROOT, "")
         parts = self.graph(graph, extra)
         self.raise_if_faulty()
         try:
@@ -287,8 +279,7 @@ class _Reader:
         for key in ("inputs", "outputs"):
             parts[key] = [self.value_info(v, pointer("graph", key, i)) for i, v in enumerate(lists[key])]
         parts["nodes"] = [self.node(n, pointer("graph", "nodes", i), opset) for i, n in enumerate(lists["nodes"])]
-        known = ["name", "opset", "attributes", "inputs", "outputs", "constants", "nodes"]
-        graph_extra = self.unknown(graph, known, "/graph")
+        graph_extra = self.unknown(graph, members.GRAPH, "/graph")
         if graph_extra:
             extra["graph"] = graph_extra
         return parts
@@ -341,7 +332,7 @@ class _Reader:
             outputs=self.member(value, "outputs", list, place),
             attributes=decoded,
             scope=self.member(value, "scope", str, place, ""),
-            extra=self.unknown(value, ["name", "op", "domain", "inputs", "outputs", "attributes", "scope"], place),
+            extra=self.unknown(value, members.NODE, place),
         )
 
     def constant(self, name: str, value: Any) -> Tensor | None:
@@ -376,8 +367,7 @@ class _Reader:
         described = value["mask"]
         if not isinstance(described, dict):
             raise DocumentError("mask", [Fault("TYPE_MISMATCH", "", f"must be an object, not {described!r:.60}")])
-        known = ["nnz", "encoding", "compression", "block_shape", "data", "indices", "digest"]
-        mask_extra = self.unknown(described, known, place + "/mask")
+        mask_extra = self.unknown(described, members.MASK, place + "/mask")
         if mask_extra:
             extra["mask"] = mask_extra
         self.mask_elements += math.prod(shape)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from deepstruct import blocks, leb128
 from deepstruct.errors import DocumentError, Fault, FaultyError
 from deepstruct.limits import Limits, variable
-from deepstruct.mask import Mask, set_bits
+from deepstruct.mask import Mask, set_bits, strides
 
 Encoding = Literal["full", "coo", "bitmap", "delta-varint"]
 ENCODINGS: tuple[str, ...] = get_args(Encoding)
@@ -57,16 +57,12 @@ def encode(mask: Mask, encoding: Encoding | None = None) -> dict[str, Any]:
 
 def _coo(mask: Mask) -> list[list[int]]:
     coordinates: list[list[int]] = [[] for _ in range(mask.nnz)]
-    for axis, stride in enumerate(_strides(mask.shape)):
-        column = mask.indices() // stride % mask.shape[axis]
+    indices = mask.indices()
+    for extent, stride in zip(mask.shape, strides(mask.shape), strict=True):
+        column = indices // stride % extent
         for coordinate, value in zip(coordinates, column.tolist(), strict=True):
             coordinate.append(value)
     return coordinates
-
-
-def _strides(shape: tuple[int, ...]) -> list[int]:
-    """Row-major strides in elements."""
-    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
 
 
 def _packed_candidates(mask: Mask, encoding: Encoding | None) -> list[dict[str, Any]]:
@@ -243,7 +239,7 @@ def _decode_coo(payload: _Payload) -> Mask:
         if payload.indices[position - 1] >= payload.indices[position]:
             raise _wrong("MASK_NOT_SORTED", f"/indices/{position}", "indices must be sorted and without duplicates")
     flat = np.zeros(len(payload.indices), dtype=np.int64)
-    for axis, stride in enumerate(_strides(payload.grid)):
+    for axis, stride in enumerate(strides(payload.grid)):
         flat += np.array([index[axis] for index in payload.indices], dtype=np.int64) * stride
     return blocks.expand(Mask.from_indices(payload.grid, flat), payload.block_shape)
 
@@ -281,8 +277,8 @@ def _decode_packed(payload: _Payload) -> Mask:
     return blocks.expand(Mask(payload.grid, bits), payload.block_shape)
 
 
-def _collect(blocks: Iterator[NDArray[np.uint8]], expected: int) -> NDArray[np.uint8]:
-    packed = np.concatenate([np.empty(0, dtype=np.uint8), *blocks])
+def _collect(parts: Iterator[NDArray[np.uint8]], expected: int) -> NDArray[np.uint8]:
+    packed = np.concatenate([np.empty(0, dtype=np.uint8), *parts])
     if packed.size != expected:
         raise _wrong("MASK_SIZE", "/data", f"the bitmap has {packed.size} bytes, the shape takes {expected}")
     return packed

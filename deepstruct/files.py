@@ -9,15 +9,12 @@ import secrets
 import signal
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Self
+from typing import IO, NamedTuple, Self
 
-from deepstruct.errors import MalformedFileError, UnreadableFileError, UsageError, WriteError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from deepstruct.errors import FileError, MalformedFileError, UnreadableFileError, UsageError, WriteError
 
 
 def read_bytes(path: Path, limit: int | None = None) -> bytes:
@@ -45,7 +42,7 @@ def reading(path: Path) -> Iterator[None]:
         raise UnreadableFileError(str(path), "does not exist") from error
     except PermissionError as error:
         raise UnreadableFileError(str(path), "no permission to read it") from error
-    except (UnreadableFileError, MalformedFileError, WriteError):
+    except FileError:
         raise
     except OSError as error:
         raise UnreadableFileError(str(path), f"cannot be read: {error.strerror or error}") from error
@@ -64,7 +61,7 @@ def writing(path: Path) -> Iterator[None]:
     """Turns the operating system's refusals while writing `path` into `WriteError`."""
     try:
         yield
-    except (WriteError, MalformedFileError):
+    except FileError:
         raise
     except OSError as error:
         reasons = {
@@ -106,6 +103,14 @@ def beside(path: Path, name: str, what: str) -> Path:
     return target
 
 
+class _Pending(NamedTuple):
+    """A file that is being written: aside, as the caller called it, and where that leads once links are followed."""
+
+    temporary: Path
+    path: Path
+    target: Path
+
+
 class Targets:
     """A set of files that are written aside and put in place together.
 
@@ -117,14 +122,13 @@ class Targets:
 
     def __init__(self, *, overwrite: bool = False) -> None:
         self._overwrite = overwrite
-        self._pending: list[tuple[Path, Path]] = []  # (temporary file, target)
-        self._targets: list[Path] = []  # what each path leads to once links are followed
+        self._pending: list[_Pending] = []
         self._open: list[IO[bytes]] = []
         self._sizes: dict[Path, int] = {}
 
     def sizes(self) -> tuple[tuple[Path, int], ...]:
         """Path and size in bytes of each file once it is in place, in the order in which they were opened."""
-        return tuple((path, self._sizes[path]) for _, path in self._pending)
+        return tuple((path, self._sizes[path]) for _, path, _ in self._pending)
 
     def open(self, path: Path) -> IO[bytes]:
         """A new binary file, readable and seekable, that becomes `path` in the end.
@@ -134,14 +138,15 @@ class Targets:
             WriteError: the operating system does not let us.
         """
         target = Path(os.path.realpath(path))
-        if target in self._targets:
+        if any(target == pending.target for pending in self._pending):
             raise UsageError(f"{path}: is the same file as another one that would be written; choose another target")
         with writing(path):
             path.parent.stat()
             self._check(path)
             temporary = target.parent / f".{target.name[:40]}.{secrets.token_hex(8)}.tmp"
-            self._targets.append(target)
-            self._pending.append((temporary, path))  # first, so that an interruption cannot leave it behind
+            self._pending.append(
+                _Pending(temporary, path, target)
+            )  # first, so that an interruption cannot leave it behind
             file = temporary.open("x+b")
         self._open.append(file)
         return file
@@ -185,13 +190,13 @@ class Targets:
             for file in self._open:
                 with contextlib.suppress(OSError):
                     file.close()
-            for temporary, _ in self._pending:
-                temporary.unlink(missing_ok=True)
-                _backup(temporary).unlink(missing_ok=True)
+            for pending in self._pending:
+                pending.temporary.unlink(missing_ok=True)
+                _backup(pending.temporary).unlink(missing_ok=True)
 
     def _finish(self) -> None:
         """Brings the contents to the disk."""
-        for file, (temporary, path) in zip(self._open, self._pending, strict=True):
+        for file, (temporary, path, _) in zip(self._open, self._pending, strict=True):
             with writing(path):
                 file.flush()
                 os.fsync(file.fileno())
@@ -203,22 +208,21 @@ class Targets:
     def _commit(self) -> None:
         """Puts all files in place, or none."""
         undo: list[Callable[[], None]] = []
-        folders = sorted({temporary.parent for temporary, _ in self._pending})
+        folders = sorted({pending.target.parent for pending in self._pending})
         with contextlib.ExitStack() as locks:
             for folder in folders:
                 locks.enter_context(_locked(folder))
             try:
-                for temporary, path in reversed(self._pending):
-                    with writing(path):
-                        undo.append(self._put(temporary, path))
+                for pending in reversed(self._pending):
+                    with writing(pending.path):
+                        undo.append(self._put(*pending))
             except BaseException:
                 for step in reversed(undo):
                     step()
                 raise
 
-    def _put(self, temporary: Path, path: Path) -> Callable[[], None]:
+    def _put(self, temporary: Path, path: Path, target: Path) -> Callable[[], None]:
         """Moves a finished file into place and returns what would undo it."""
-        target = Path(os.path.realpath(path))
         backup = _backup(temporary)
         if not self._overwrite:
             try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
+from deepstruct import files
 from deepstruct.errors import DocumentError, Fault, pointer
 from deepstruct.limits import Limits, variable
 
@@ -17,6 +19,22 @@ class _RefusedError(ValueError):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+def read(path: Path, limits: Limits) -> Any:
+    """The JSON value in a file, of which no more is read than `limits` allow.
+
+    Raises:
+        UnreadableFileError: the operating system does not let us read it.
+        DocumentError: it is no JSON of the profile, or larger or deeper than `limits` allow.
+    """
+    return parse(files.read_bytes(path, limits.document_bytes + 1), limits)
+
+
+def write(file: IO[bytes], document: dict[str, Any]) -> None:
+    """Writes a document's text to a binary file."""
+    for piece in layout(document):
+        file.write(piece.encode())
 
 
 def parse(content: bytes, limits: Limits | None = None) -> Any:

@@ -200,6 +200,11 @@ def count(packed: NDArray[np.uint8]) -> int:
     return sum(int(np.bitwise_count(packed[start : start + (1 << 20)]).sum(dtype=np.int64)) for start in starts)
 
 
+def strides(shape: tuple[int, ...]) -> list[int]:
+    """Row-major strides of a shape, in elements."""
+    return [math.prod(shape[axis + 1 :]) for axis in range(len(shape))]
+
+
 def set_bits(packed: NDArray[np.uint8], indices: NDArray[np.integer[Any]]) -> None:
     """Sets bits of a packed mask, in memory that grows with the number of indices, not with the mask.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deepstruct import document, files, jsonprofile, migrations
+from deepstruct import document, jsonprofile, migrations
 from deepstruct.errors import DocumentError
 from deepstruct.files import Targets
 from deepstruct.limits import Limits
@@ -26,14 +26,12 @@ def migrate(path: Path, *, write: bool) -> tuple[str, str]:
     """
     limits = Limits.from_environment()
     try:
-        before = jsonprofile.parse(files.read_bytes(path, limits.document_bytes + 1), limits)
+        before = jsonprofile.read(path, limits)
         document.from_json(before, limits)
         after = migrations.migrate(before)
     except DocumentError as error:
         raise DocumentError(str(path), error.faults) from error
     if write and after is not before:
         with Targets(overwrite=True) as targets:
-            file = targets.open(path)
-            for piece in jsonprofile.layout(after):
-                file.write(piece.encode())
+            jsonprofile.write(targets.open(path), after)
     return before["version"], after["version"]

@@ -24,7 +24,7 @@ from deepstruct.structure import Parameter, Structure
 Progress = Callable[[Iterable[Parameter]], Iterable[Parameter]]
 
 
-def write(file: IO[bytes], model: Model, layout: str, progress: Progress = iter) -> str:
+def write(file: IO[bytes], model: Model, layout: str, progress: Progress) -> str:
     """Writes a model's weights and returns their digest; one tensor is in memory at a time.
 
     The safetensors package can only write what is in memory as a whole, so the few lines of its format are here.

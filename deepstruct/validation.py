@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepstruct import document, files, jsonprofile, migrations, schemas, sidecar
+from deepstruct import document, files, jsonprofile, schemas, sidecar
 from deepstruct.errors import Fault, FaultyError, MalformedFileError, UnreadableFileError, pointer
 from deepstruct.limits import Limits
 
@@ -53,9 +53,8 @@ def validate(path: Path, *, weights: bool = True, strict: bool = False, limits: 
         UnreadableFileError: the operating system does not let us read the document.
     """
     limits = limits or Limits.from_environment()
-    content = files.read_bytes(path, limits.document_bytes + 1)
     try:
-        value = jsonprofile.parse(content, limits)
+        value = jsonprofile.read(path, limits)
         found = _schema_faults(value, strict)
         if any(fault.severity == "error" for fault in found):
             return Validation(str(path), tuple(found))
@@ -77,16 +76,13 @@ def validate(path: Path, *, weights: bool = True, strict: bool = False, limits: 
 def _schema_faults(value: Any, strict: bool) -> list[Fault]:
     import jsonschema
 
-    if not isinstance(value, dict) or value.get("format") != document.FORMAT:
-        message = f'not a deepstruct document: the member "format" must be "{document.FORMAT}"'
-        return [Fault("NOT_A_DOCUMENT", "", message)]
-    versions = migrations.check(value)
-    if any(fault.severity == "error" for fault in versions):
-        return versions
+    head = document.check_head(value)
+    if any(fault.severity == "error" for fault in head):
+        return head
     schema = schemas.structure_schema(strict=strict)
     validator = jsonschema.Draft7Validator(schema)
     errors = sorted(validator.iter_errors(value), key=lambda error: [str(part) for part in error.absolute_path])
-    return [*versions, *(fault for error in errors for fault in _leaves(error))]
+    return [*head, *(fault for error in errors for fault in _leaves(error))]
 
 
 def _leaves(error: ValidationError) -> Iterable[Fault]:
