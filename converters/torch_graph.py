@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Self
 
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from deepstruct.converters import torch_operators, torch_tensors
+from deepstruct.converters import (
+    torch_operators,
+    torch_operators_dtypes,
+    torch_operators_initialisation,
+    torch_operators_shape,
+)
 from deepstruct.errors import UnsupportedError
 from deepstruct.mask import Mask
 from deepstruct.sparse import MaskableModule
 from deepstruct.structure import Node, Parameter, Structure
-from deepstruct.tensor import Tensor as Constant
 
-_SCALES_AT = {"LayerNormalization": 1}  # input that scales, and so starts as 1
+_RUNNING = {"BatchNormalization": (3, 4)}  # inputs that no optimiser moves: running means and variances
 
 
 def mask_keys(structure: Structure) -> dict[str, str]:
@@ -33,15 +37,38 @@ def mask_keys(structure: Structure) -> dict[str, str]:
     return keys
 
 
-def _has_sources_first(node: Node) -> bool:
-    """Whether a node's weight is (source, target), as that of MatMul."""
-    return node.op_type == "MatMul" or (node.op_type == "Gemm" and not node.attributes.get("transB"))
+def _constants(structure: Structure) -> dict[str, Tensor]:
+    """Every constant by name, those of Constant nodes included."""
+    for name, constant in structure.constants.items():
+        if constant.dtype == "string":
+            raise UnsupportedError(f"constant {name!r}: torch has no strings")
+    constants = {name: torch_operators_shape.from_constant(value) for name, value in structure.constants.items()}
+    for node in structure.nodes:
+        if node.op_type == "Constant":
+            constants[node.outputs[0]] = torch_operators_shape.constant(dict(node.attributes))
+    return constants
 
 
-def _numeric(name: str, constant: Constant) -> NDArray[Any]:
-    if constant.dtype == "string":
-        raise UnsupportedError(f"constant {name!r}: torch has no strings")
-    return constant.to_array()
+def _untrained(structure: Structure) -> frozenset[str]:
+    """Names of the parameters that become buffers: running statistics and numbers that shapes come from."""
+    running = {
+        name
+        for node in structure.nodes
+        for position, name in enumerate(node.inputs)
+        if position in _RUNNING.get(node.op_type, ())
+    }
+    return torch_operators_dtypes.of_shapes(structure) | running
+
+
+def _last_uses(structure: Structure) -> list[tuple[str, ...]]:
+    """For each node the values that nothing needs after it."""
+    seen = {value.name for value in structure.outputs} | {""}
+    uses = []
+    for node in reversed(structure.nodes):
+        names = dict.fromkeys((*node.inputs, *node.outputs))
+        uses.append(tuple(name for name in names if name not in seen))
+        seen.update(names)
+    return uses[::-1]
 
 
 class StructureModule(MaskableModule):
@@ -59,18 +86,20 @@ class StructureModule(MaskableModule):
         """
         super().__init__()
         self._structure = structure
+        for value in structure.inputs:
+            if value.dtype == "string":
+                raise UnsupportedError(f"input {value.name!r}: torch has no strings")
         for node in structure.nodes:
             torch_operators.require(node, structure)
+        self._constants = _constants(structure)
+        self._last_uses = _last_uses(structure)
         self._mask_keys = mask_keys(structure)
+        untrained = _untrained(structure)
         for parameter in structure.parameters:
-            self._add(parameter)
-        self._constants = {
-            name: torch_tensors.to_tensor(_numeric(name, constant), constant.dtype)
-            for name, constant in structure.constants.items()
-        }
+            self._add(parameter, parameter.name not in untrained)
         self.reset_parameters(keep_mask=True)
 
-    def _add(self, parameter: Parameter) -> None:
+    def _add(self, parameter: Parameter, is_trained: bool) -> None:
         *path, name = parameter.name.split(".")
         dtype = getattr(torch, parameter.dtype, None)
         if dtype is None:
@@ -82,7 +111,7 @@ class StructureModule(MaskableModule):
                 if part not in owner._modules:
                     owner.add_module(part, nn.Module())
                 owner = owner.get_submodule(part)
-            if dtype.is_floating_point:
+            if dtype.is_floating_point and is_trained:
                 owner.register_parameter(name, nn.Parameter(tensor))
             else:
                 owner.register_buffer(name, tensor)
@@ -98,20 +127,11 @@ class StructureModule(MaskableModule):
         Args:
             keep_mask: leave the masks alone instead of filling them.
         """
-        sources_first = {n.inputs[1] for n in self._structure.nodes if _has_sources_first(n)}
-        scales = {n.inputs[_SCALES_AT[n.op_type]] for n in self._structure.nodes if n.op_type in _SCALES_AT}
-        with torch.no_grad():
-            for parameter in self._structure.parameters:
-                tensor = self._tensor(parameter.name)
-                if not tensor.dtype.is_floating_point:
-                    continue
-                if tensor.ndim > 1 and tensor.numel():
-                    targets_first = tensor.transpose(-1, -2) if parameter.name in sources_first else tensor
-                    nn.init.kaiming_uniform_(targets_first, a=5**0.5)
-                else:
-                    tensor.fill_(1 if parameter.name in scales else 0)
-                if not keep_mask and parameter.mask is not None:
-                    self._tensor(self._mask_keys[parameter.name]).fill_(True)
+        torch_operators_initialisation.initialise(self._structure, self.tensors())
+        if not keep_mask:
+            with torch.no_grad():
+                for key in self._mask_keys.values():
+                    self._tensor(key).fill_(True)
 
     def _tensor(self, name: str) -> Tensor:
         path, _, last = name.rpartition(".")
@@ -145,32 +165,54 @@ class StructureModule(MaskableModule):
 
     def structure(self) -> Structure:
         """The structure with the masks and dtypes as they are now, after ``half()`` for example."""
-        parameters, dtypes = [], {}
+        parameters = []
         for parameter in self._structure.parameters:
             mask = parameter.mask
             if mask is not None:
                 mask = Mask.from_array(self._tensor(self._mask_keys[parameter.name]).detach().cpu().numpy())
-            dtype = str(self._tensor(parameter.name).dtype).removeprefix("torch.")
-            dtypes[parameter.dtype] = dtype
+            dtype = torch_operators_dtypes.name_of(self._tensor(parameter.name).dtype)
             parameters.append(replace(parameter, mask=mask, dtype=dtype))
-        inputs, outputs = (
-            tuple(replace(value, dtype=dtypes.get(value.dtype, value.dtype)) for value in values)
-            for values in (self._structure.inputs, self._structure.outputs)
-        )
-        return replace(self._structure, parameters=tuple(parameters), inputs=inputs, outputs=outputs)
+        return replace(self._structure, parameters=tuple(parameters))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Converts constants along with the parameters, as ``half()`` and its like ask for."""
+        kept = {name: self._tensor(name) for name in self._fixed_parameters()}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        for name, tensor in kept.items():
+            now = self._tensor(name)
+            if now.dtype != tensor.dtype:
+                path, _, last = name.rpartition(".")
+                setattr(self.get_submodule(path), last, tensor.to(now.device))
+        names = torch_operators_dtypes.changed_by(fn)
+        if names:
+            self._structure = torch_operators_dtypes.cast(self._structure, names)
+            self._constants = _constants(self._structure)
+        return self
+
+    def _fixed_parameters(self) -> list[str]:
+        fixed = torch_operators_dtypes.of_shapes(self._structure)
+        return [parameter.name for parameter in self._structure.parameters if parameter.name in fixed]
 
     def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Takes the structure's inputs in order and returns its output, or a tuple of several."""
         if len(inputs) != len(self._structure.inputs):
             names = ", ".join(value.name for value in self._structure.inputs)
             raise TypeError(f"takes {len(self._structure.inputs)} inputs ({names}), not {len(inputs)}")
-        values = {info.name: tensor for info, tensor in zip(self._structure.inputs, inputs, strict=True)}
+        values = dict(zip((info.name for info in self._structure.inputs), inputs, strict=True))
+        values |= self._constants
         values |= {parameter.name: self._effective(parameter) for parameter in self._structure.parameters}
-        device = next(iter(values.values())).device
-        values |= {name: constant.to(device) for name, constant in self._constants.items()}
-        for node in self._structure.nodes:
-            arguments = [values[name] if name else None for name in node.inputs]
-            results = torch_operators.apply(node, arguments, self._structure.opset[""])
-            values.update(zip(node.outputs, results, strict=False))
+        for node, done in zip(self._structure.nodes, self._last_uses, strict=True):
+            if node.op_type != "Constant":
+                results = self._run(node, [values[name] if name else None for name in node.inputs])
+                values.update((name, tensor) for name, tensor in zip(node.outputs, results, strict=False) if name)
+            for name in done:
+                values.pop(name, None)
         outputs = tuple(values[info.name] for info in self._structure.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _run(self, node: Node, arguments: list[Tensor | None]) -> tuple[Tensor, ...]:
+        try:
+            return torch_operators.apply(node, arguments, self._structure.opset[""])
+        except Exception as error:
+            error.add_note(f"at node {node.name!r} ({node.op_type})")
+            raise

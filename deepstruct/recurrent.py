@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
-from deepstruct.sparse import checked_mask
+from deepstruct.masked import checked_mask
 
 __all__ = ["BaseRecurrentLayer", "MaskedDeepRNN", "MaskedGRULayer", "MaskedLSTMLayer", "MaskedRecurrentLayer"]
 

@@ -1,0 +1,333 @@
+"""MaskedDeepDAN: networks with the units and connections of any directed acyclic graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from itertools import chain, pairwise
+from typing import cast
+
+import networkx as nx
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from deepstruct import dan_kernel
+from deepstruct.dan_kernel import Layout
+from deepstruct.graph import CachedLayeredGraph, Vertex, layers_of
+from deepstruct.masked import MaskableModule, MaskedLinearLayer
+from deepstruct.packing import PackedLayers, PackedTensors
+
+__all__ = ["MaskedDeepDAN"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """The layers of a graph and which of them are connected, without the connections themselves.
+
+    Attributes:
+        vertices: keys of the vertices of each layer, in the order of the units.
+        skips: (source, target) of each pair of connected layers that are not neighbours, by target, then source.
+    """
+
+    vertices: tuple[tuple[Vertex, ...], ...]
+    skips: tuple[tuple[int, int], ...]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Number of units of each layer."""
+        return [len(layer) for layer in self.vertices]
+
+    @property
+    def pairs(self) -> list[tuple[int, int]]:
+        """(source, target) of every masked layer in the order of the module: neighbours, then skips."""
+        return [*pairwise(range(len(self.vertices))), *self.skips]
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """Which entries of the masks of all masked layers exist.
+
+    Attributes:
+        layer: int64 ``[nnz]``, position of the masked layer in the order of `Wiring.pairs`.
+        index: int64 ``[nnz]``, row-major index into its mask, (units of the target, units of the source).
+    """
+
+    layer: NDArray[np.int64]
+    index: NDArray[np.int64]
+
+
+class MaskedDeepDAN(MaskableModule):
+    """A network in the shape of a directed acyclic graph: layers of units with masked connections, also past layers.
+
+    The layer of a unit is that of its vertex in a `deepstruct.graph.LayeredGraph`. With L the masked linear layer of
+    a pair of connected layers, N the optional layer norm and R = ReLU::
+
+        h0 = R(L0(x));  hl = R(N(L(hl-1))) + sum over skips s of R(L(hs));  y = Lout(hlast)
+
+    With ``sum_before_activation`` a unit is a neuron, all of whose incoming connections are summed before its
+    activation, and the graph is the network::
+
+        hl = R(N(L(hl-1) + sum over skips s of L(hs)))
+
+    `layer_first` and `layer_out` are full. `layers_main_hidden` connects each layer with the next one,
+    `layers_skip_hidden` the others, by target, then source. Each is a `MaskedLinearLayer` whose mask, weight and hooks
+    may be changed one by one.
+    """
+
+    def __init__(
+        self,
+        size_input: int | Sequence[int],
+        size_output: int,
+        structure: nx.DiGraph,  # type: ignore[type-arg]  # networkx is not generic at run time
+        use_layer_norm: bool = False,
+        sum_before_activation: bool = False,
+        packed: bool = True,
+    ) -> None:
+        """A network whose masks are the edges of a graph.
+
+        Args:
+            size_input: number of input features; several extents are multiplied, as inputs are flattened.
+            size_output: number of output features.
+            structure: a directed acyclic graph with at least one vertex. It is not kept, only its vertices are.
+            use_layer_norm: normalise before the activation of every layer but the first; only what comes from the
+                layer before, unless ``sum_before_activation``.
+            sum_before_activation: sum the connections of a unit before the activation instead of after it. Skip
+                layers have no bias then.
+            packed: keep the tensors of all hidden layers in few parameters, which is many times faster. Without,
+                each layer has parameters of its own, which can be frozen, replaced or parametrised one by one. The
+                ``state_dict`` is the same.
+
+        Raises:
+            ValueError: the graph is undirected, has parallel edges, a cycle or no vertex, or a size is not positive.
+        """
+        super().__init__()
+        features = size_input if isinstance(size_input, int) else math.prod(int(size) for size in size_input)
+        if min(features, size_output) < 1:
+            raise ValueError(f"layer sizes must be positive, not {features} inputs and {size_output} outputs")
+        wiring, connections = _wiring(structure)
+        self._build(
+            features,
+            int(size_output),
+            wiring,
+            connections,
+            bool(use_layer_norm),
+            bool(sum_before_activation),
+            packed=packed,
+        )
+
+    @classmethod
+    def from_wiring(
+        cls,
+        size_input: int,
+        size_output: int,
+        wiring: Wiring,
+        *,
+        use_layer_norm: bool = False,
+        sum_before_activation: bool = False,
+    ) -> MaskedDeepDAN:
+        """A network with the layers of a wiring and empty masks between its hidden layers."""
+        module = cls.__new__(cls)
+        MaskableModule.__init__(module)
+        none = np.empty(0, np.int64)
+        module._build(
+            size_input, size_output, wiring, Connections(none, none), use_layer_norm, sum_before_activation, packed=True
+        )
+        return module
+
+    def _build(
+        self,
+        features: int,
+        size_output: int,
+        wiring: Wiring,
+        connections: Connections,
+        use_layer_norm: bool,
+        sum_before_activation: bool,
+        *,
+        packed: bool,
+    ) -> None:
+        sizes = wiring.sizes
+        pairs = wiring.pairs
+        main = len(sizes) - 1
+        shapes = [(sizes[target], sizes[source]) for source, target in pairs]
+        biased = [position < main or not sum_before_activation for position in range(len(pairs))]
+        self.wiring = wiring
+        self.sum_before_activation = sum_before_activation
+        self._leaving: list[list[int]] = [[] for _ in range(main)]
+        for position, (source, _) in enumerate(pairs):
+            self._leaving[source].append(position)
+        targets = [[pairs[position][1] for position in positions] for positions in self._leaving]
+        self._layout = Layout(sizes, targets, sum_before_activation)
+        self.layer_first = MaskedLinearLayer(features, sizes[0])
+        layers: list[nn.ModuleList]
+        if packed:
+            existing, arrivals = (connections.layer, connections.index), self._layout.arrivals()
+            self._packed = PackedTensors(shapes, biased, self._leaving, existing, arrivals)
+            layers = [PackedLayers(self._packed, part) for part in (range(main), range(main, len(pairs)))]
+        else:
+            made = [
+                _layer(connections.index[connections.layer == position], shape, bias)
+                for position, (shape, bias) in enumerate(zip(shapes, biased, strict=True))
+            ]
+            layers = [nn.ModuleList(made[:main]), nn.ModuleList(made[main:])]
+        self.layers_main_hidden = layers[0]
+        self.layer_normalizations = nn.ModuleList(nn.LayerNorm(size) for size in sizes if use_layer_norm)
+        self.layers_skip_hidden = layers[1]
+        self.layer_out = MaskedLinearLayer(sizes[-1], size_output)
+        self.activation = nn.ReLU()
+
+    @property
+    def use_layer_norm(self) -> bool:
+        """Whether hidden layers behind the first are normalised."""
+        return len(self.layer_normalizations) > 0
+
+    def generate_structure(self, include_input: bool = False, include_output: bool = False) -> CachedLayeredGraph:
+        """The units and the connections that exist now as a graph, unit by unit.
+
+        Vertices are numbered from 0, layer by layer. Those of the network's own graph carry its key as ``vertex``.
+
+        Args:
+            include_input: begin with the input features instead of the first layer.
+            include_output: end with the output features instead of the last layer.
+        """
+        graph = CachedLayeredGraph()
+        offset = self.layer_first.in_features if include_input else 0
+        graph.add_nodes_from(range(offset))
+        starts = []
+        for keys in self.wiring.vertices:
+            starts.append(offset)
+            graph.add_nodes_from((offset + unit, {"vertex": key}) for unit, key in enumerate(keys))
+            offset += len(keys)
+        blocks = [
+            (layer, starts[source], starts[target])
+            for (source, target), layer in zip(self.wiring.pairs, self._masked_layers(), strict=True)
+        ]
+        if include_input:
+            blocks.insert(0, (self.layer_first, 0, starts[0]))
+        if include_output:
+            graph.add_nodes_from(range(offset, offset + self.layer_out.out_features))
+            blocks.append((self.layer_out, starts[-1], offset))
+        for layer, first_source, first_target in blocks:
+            graph.add_edges_from(layer.connections(first_source, first_target))
+        return graph
+
+    def _masked_layers(self) -> Iterator[MaskedLinearLayer]:
+        for layers in (self.layers_main_hidden, self.layers_skip_hidden):
+            yield from cast("Iterator[MaskedLinearLayer]", layers._modules.values())
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Maps (batch, ...) to (batch, size_output); everything behind the batch is flattened."""
+        first: Tensor = self.activation(self.layer_first(input.flatten(start_dim=1)))
+        if not self._is_untouched():
+            last = self._hidden(first, self._one_by_one())
+        elif self.use_layer_norm or _is_transformed(first):
+            last = self._hidden(first, self._together())
+        else:
+            packed = self._packed
+            last = dan_kernel.last_layer(self._layout, first, packed.masked(), packed.bias, packed.arrivals)
+        result: Tensor = self.layer_out(last)
+        return result
+
+    def _hidden(self, hidden: Tensor, leave: Callable[[Tensor, int], Sequence[Tensor]]) -> Tensor:
+        """The units of the last layer from those of the first."""
+        arriving: list[list[Tensor]] = [[] for _ in self.wiring.vertices]
+        for source, targets in enumerate(self._layout.targets):
+            for target, piece in zip(targets, leave(hidden, source), strict=True):
+                arriving[target].append(piece)
+            hidden = self._join(arriving[source + 1], source + 1)
+            arriving[source + 1] = []
+        return hidden
+
+    def _is_untouched(self) -> bool:
+        """Whether the hidden layers are packed and nothing but masks and numbers was changed in them."""
+        relu = self.activation
+        if type(relu) is not nn.ReLU or relu._forward_hooks or relu._forward_pre_hooks:
+            return False
+        both = (self.layers_main_hidden, self.layers_skip_hidden)
+        return all(isinstance(layers, PackedLayers) and layers.is_untouched for layers in both)
+
+    def _one_by_one(self) -> Callable[[Tensor, int], Sequence[Tensor]]:
+        """What goes from a layer to each of its targets, the next layer first: (batch, units of the target) each."""
+        layers = [*self.layers_main_hidden, *self.layers_skip_hidden]
+
+        def leave(hidden: Tensor, source: int) -> Sequence[Tensor]:
+            main, *skips = [layers[position](hidden) for position in self._leaving[source]]
+            if self.sum_before_activation:
+                return main, *skips
+            return self._activate(main, source + 1), *map(self.activation, skips)
+
+        return leave
+
+    def _together(self) -> Callable[[Tensor, int], Sequence[Tensor]]:
+        """The same in one matrix product for all targets of a layer."""
+        layout = self._layout
+        weights, biases = layout.matrices(self._packed.masked()), self._packed.biases()
+        rows = [[layout.sizes[target] for target in targets] for targets in layout.targets]
+
+        def leave(hidden: Tensor, source: int) -> Sequence[Tensor]:
+            sizes, bias = rows[source], biases[source]
+            if self.sum_before_activation:
+                bias = F.pad(bias, (0, sum(sizes[1:])))  # skip layers have none
+            product = F.linear(hidden, weights[source], bias)
+            if self.sum_before_activation:
+                return product.split_with_sizes(sizes, dim=1)
+            if self.use_layer_norm:
+                main, skips = product.split_with_sizes([sizes[0], sum(sizes[1:])], dim=1)
+                product = torch.cat([self.layer_normalizations[source + 1](main), skips], dim=1)
+            return torch.relu_(product).split_with_sizes(sizes, dim=1)
+
+        return leave
+
+    def _join(self, pieces: list[Tensor], target: int) -> Tensor:
+        """The units of a layer, (batch, units), from all that arrives there."""
+        total = reduce(torch.add, pieces) if len(pieces) < 5 else torch.stack(pieces).sum(0)
+        return self._activate(total, target) if self.sum_before_activation else total
+
+    def _activate(self, sums: Tensor, target: int) -> Tensor:
+        activated: Tensor = self.activation(self.layer_normalizations[target](sums) if self.use_layer_norm else sums)
+        return activated
+
+
+def _is_transformed(tensor: Tensor) -> bool:
+    """Whether something other than plain autograd follows the computation."""
+    return (
+        torch.compiler.is_compiling()
+        or torch.is_autocast_enabled(tensor.device.type)
+        or torch._C._functorch.peek_interpreter_stack() is not None
+    )
+
+
+def _layer(connections: NDArray[np.int64], shape: tuple[int, int], bias: bool) -> MaskedLinearLayer:
+    layer = MaskedLinearLayer(shape[1], shape[0], bias)
+    mask = torch.zeros(shape, dtype=torch.bool)
+    mask.view(-1)[torch.from_numpy(connections)] = True
+    layer.mask = mask
+    return layer
+
+
+def _wiring(graph: nx.DiGraph) -> tuple[Wiring, Connections]:  # type: ignore[type-arg]  # as above
+    """The layers of a graph and its edges as entries of masks, in time linear in vertices and edges."""
+    vertices = tuple(map(tuple, layers_of(graph)))
+    layers, flat = len(vertices), list(chain.from_iterable(vertices))
+    sizes = np.array([len(layer) for layer in vertices])
+    number = {vertex: position for position, vertex in enumerate(flat)}
+    layer_of = np.repeat(np.arange(layers), sizes)
+    unit_of = np.arange(len(flat)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    tails = [number[vertex] for vertex in graph]
+    heads = [head for _, neighbours in graph.adjacency() for head in neighbours]
+    sources = np.repeat(np.array(tails), [len(neighbours) for _, neighbours in graph.adjacency()])
+    targets = np.fromiter(map(number.__getitem__, heads), np.int64, len(heads))
+    source, target = layer_of[sources], layer_of[targets]
+    for edge in np.flatnonzero(source >= target)[:1]:
+        tail, head = flat[sources[edge]], flat[targets[edge]]
+        raise ValueError(f"the edge {tail!r} -> {head!r} does not lead to a later layer")
+    is_skip = target - source > 1
+    key = target * layers + source
+    skips = np.unique(key[is_skip])
+    layer = np.where(is_skip, layers - 1 + np.searchsorted(skips, key), source)
+    index = unit_of[targets] * sizes[source] + unit_of[sources]
+    return Wiring(vertices, tuple((int(k % layers), int(k // layers)) for k in skips)), Connections(layer, index)

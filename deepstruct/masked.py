@@ -1,0 +1,204 @@
+"""MaskedLinearLayer: a torch linear layer with a mask, and the ways to reach all such layers of a module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from torch import Tensor, nn
+
+__all__ = [
+    "MaskableModule",
+    "MaskedLinearLayer",
+    "maskable_layers",
+    "maskable_layers_with_name",
+]
+
+
+def _reset(module: nn.Module, keep_mask: bool) -> None:
+    """Initialises a module anew, or the modules inside one that cannot do so itself."""
+    reset = getattr(module, "reset_parameters", None)
+    if not callable(reset):
+        for child in module.children():
+            _reset(child, keep_mask)
+    elif "keep_mask" in inspect.signature(reset).parameters:
+        reset(keep_mask=keep_mask)
+    else:
+        reset()
+
+
+def checked_mask(mask: Any, weight: Tensor) -> Tensor:
+    """`mask` as a bool tensor.
+
+    Raises:
+        ValueError: it has another shape than the weight, or other values than zeros and ones.
+    """
+    value = torch.as_tensor(mask).detach()
+    if value.shape != weight.shape:
+        raise ValueError(f"the mask has shape {tuple(value.shape)}, the weight {tuple(weight.shape)}")
+    if not bool(((value == 0) | (value == 1)).all()):
+        raise ValueError("a mask holds only 0 and 1, or False and True")
+    return value != 0
+
+
+class MaskableModule(nn.Module):
+    """A module whose weights can be masked, by itself or in its layers."""
+
+    def apply_mask(self) -> None:
+        """Sets every masked weight to 0, in all layers."""
+        for layer in maskable_layers(self):
+            layer.apply_mask()
+
+    def recompute_mask(self, theta: float = 0.0001) -> None:
+        """Makes new masks from the weights alone: a connection exists where ``|w| >= theta``."""
+        for layer in maskable_layers(self):
+            layer.recompute_mask(theta)
+
+    def reset_parameters(self, keep_mask: bool = False) -> None:
+        """Initialises all layers anew.
+
+        Args:
+            keep_mask: leave the masks alone instead of filling them.
+        """
+        for child in self.children():
+            _reset(child, keep_mask)
+
+
+class MaskedLinearLayer(nn.Linear, MaskableModule):
+    """``y = x (W * M)^T + b``: a linear layer in which the mask M, (out, in), switches connections off.
+
+    The bias is never masked. A masked weight has no effect whatever its value, NaN and infinity included, and
+    gets no gradient.
+    """
+
+    _mask: Tensor
+
+    def __init__(
+        self,
+        in_feature: int,
+        out_features: int,
+        bias: bool = True,
+        keep_layer_input: bool = False,
+        mask_as_params: bool = False,
+    ) -> None:
+        """A layer with a full mask.
+
+        Args:
+            in_feature: number of input features.
+            out_features: number of output features.
+            bias: add a bias to each output.
+            keep_layer_input: keep the latest input in `layer_input`.
+            mask_as_params: make the mask a trainable parameter of scores, (out, in, 2): a connection exists where
+                the second score is the larger one.
+        """
+        self._masks_as_params = bool(mask_as_params)
+        self._saliency: Tensor | None = None
+        super().__init__(in_feature, out_features, bias)
+        if mask_as_params:
+            self._mask = nn.Parameter(_scores(torch.ones(out_features, in_feature)))
+        else:
+            self.register_buffer("_mask", torch.ones((out_features, in_feature), dtype=torch.bool))
+        self.keep_layer_input = keep_layer_input
+        self.layer_input: Tensor | None = None
+
+    @property
+    def mask(self) -> Tensor:
+        """(out, in), True or 1 where a connection exists: bool, or int64 for `mask_as_params`."""
+        return self._mask.argmax(dim=2) if self._masks_as_params else self._mask
+
+    @mask.setter
+    def mask(self, mask: Tensor) -> None:
+        value = checked_mask(mask, self.weight)
+        with torch.no_grad():
+            self._mask.copy_(_scores(value) if self._masks_as_params else value)
+
+    def __getitem__(self, key: Any) -> Tensor:
+        return self.mask[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        mask = self.mask.clone()
+        mask[key] = torch.as_tensor(value, dtype=mask.dtype, device=mask.device)
+        self.mask = mask
+
+    @property
+    def saliency(self) -> Tensor:
+        """(out, in): how much each weight matters; its magnitude unless something else was set. None resets it."""
+        return self.weight.detach().abs() if self._saliency is None else self._saliency
+
+    @saliency.setter
+    def saliency(self, saliency: Tensor | None) -> None:
+        if saliency is not None and saliency.shape != self.weight.shape:
+            raise ValueError(f"the saliency has shape {tuple(saliency.shape)}, the weight {tuple(self.weight.shape)}")
+        self._saliency = saliency
+
+    def connections(self, first_source: int = 0, first_target: int = 0) -> Iterator[tuple[int, int]]:
+        """(source, target) of each connection that exists, numbered from `first_source` and `first_target`."""
+        target, source = np.nonzero(self.mask.detach().cpu().numpy())
+        return zip((source + first_source).tolist(), (target + first_target).tolist(), strict=True)
+
+    def get_weight_count(self) -> Tensor:
+        """Number of connections that exist, as a 0-d tensor."""
+        return self.mask.sum()
+
+    def apply_mask(self) -> None:
+        """Sets every masked weight to 0."""
+        with torch.no_grad():
+            self.weight.copy_(torch.where(self.mask.bool(), self.weight, 0))
+
+    def recompute_mask(self, theta: float = 0.001) -> None:
+        """Makes a new mask from the weights alone: a connection exists where ``|w| >= theta``.
+
+        The old mask is not looked at, so masked weights that still have a value come back; call `apply_mask`
+        first to keep them off.
+        """
+        self.mask = self.weight.detach().abs() >= theta
+
+    def reset_parameters(self, keep_mask: bool = False) -> None:
+        """Initialises the weights anew as `torch.nn.Linear` does.
+
+        Args:
+            keep_mask: leave the mask alone instead of filling it.
+        """
+        nn.Linear.reset_parameters(self)
+        if hasattr(self, "_mask") and not keep_mask:  # nn.Linear constructs before there is a mask
+            self.mask = torch.ones(self.weight.shape, dtype=torch.bool)
+
+    def masked_weight(self) -> Tensor:
+        """(out, in): the weight with 0 wherever no connection exists."""
+        if not self._masks_as_params:
+            return torch.where(self._mask, self.weight, 0)
+        # The mask is a step function of the scores; its gradient is taken from the softmax instead
+        # (straight-through estimator, Bengio et al. 2013, arXiv:1308.3432).
+        soft = self._mask.softmax(dim=2)[..., 1].to(self.weight.dtype)
+        finite = self.weight.detach().nan_to_num(0, 0, 0)
+        return torch.where(self.mask.bool(), self.weight, 0) + finite * (soft - soft.detach())
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Maps (..., in) to (..., out), in the dtype of the weights."""
+        features = input.to(self.weight.dtype)
+        if self.keep_layer_input:
+            self.layer_input = features.detach()
+        return F.linear(features, self.masked_weight(), self.bias)
+
+
+def _scores(mask: Tensor) -> Tensor:
+    """(..., 2) scores whose larger one says whether the mask has the connection."""
+    on = mask.to(torch.float32)
+    return torch.stack([0.9 - 0.8 * on, 0.1 + 0.8 * on], dim=-1)
+
+
+def maskable_layers(model: nn.Module) -> Iterator[MaskedLinearLayer]:
+    """Every `MaskedLinearLayer` inside a module, at any depth, in the order of ``named_modules``."""
+    for _, layer in maskable_layers_with_name(model):
+        yield layer
+
+
+def maskable_layers_with_name(model: nn.Module) -> Iterator[tuple[str, MaskedLinearLayer]]:
+    """Path inside the module and layer, for every `MaskedLinearLayer` inside it."""
+    for name, module in model.named_modules():
+        if module is not model and isinstance(module, MaskedLinearLayer):
+            yield name, module
