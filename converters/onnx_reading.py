@@ -32,7 +32,11 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
         MalformedFileError: the file is no ONNX model, or inconsistent.
         UnsupportedError: it has control flow, local functions or a dtype without a name in documents.
     """
-    proto = _parse(path)
+    return from_proto(_parse(path), path, options, losses)
+
+
+def from_proto(proto: ModelProto, path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
+    """The model of a protocol buffer; `path` is what errors call it, and where external data lie beside."""
     graph = proto.graph
     if proto.functions:
         raise UnsupportedError(f"{path}: the model-local function {proto.functions[0].name!r} cannot be carried")

@@ -14,6 +14,7 @@ from deepstruct.converters import (
     torch_operators_dtypes,
     torch_operators_initialisation,
     torch_operators_shape,
+    torch_operators_table,
 )
 from deepstruct.errors import UnsupportedError
 from deepstruct.mask import Mask
@@ -92,6 +93,7 @@ class StructureModule(MaskableModule):
         for node in structure.nodes:
             torch_operators.require(node, structure)
         self._constants = _constants(structure)
+        self._numbers = {name: constant.tolist() for name, constant in self._constants.items()}
         self._last_uses = _last_uses(structure)
         self._mask_keys = mask_keys(structure)
         untrained = _untrained(structure)
@@ -187,6 +189,7 @@ class StructureModule(MaskableModule):
         if names:
             self._structure = torch_operators_dtypes.cast(self._structure, names)
             self._constants = _constants(self._structure)
+            self._numbers = {name: constant.tolist() for name, constant in self._constants.items()}
         return self
 
     def _fixed_parameters(self) -> list[str]:
@@ -203,14 +206,19 @@ class StructureModule(MaskableModule):
         values |= {parameter.name: self._effective(parameter) for parameter in self._structure.parameters}
         for node, done in zip(self._structure.nodes, self._last_uses, strict=True):
             if node.op_type != "Constant":
-                results = self._run(node, [values[name] if name else None for name in node.inputs])
+                results = self._run(node, values)
                 values.update((name, tensor) for name, tensor in zip(node.outputs, results, strict=False) if name)
             for name in done:
                 values.pop(name, None)
         outputs = tuple(values[info.name] for info in self._structure.outputs)
         return outputs[0] if len(outputs) == 1 else outputs
 
-    def _run(self, node: Node, arguments: list[Tensor | None]) -> tuple[Tensor, ...]:
+    def _run(self, node: Node, values: dict[str, Tensor]) -> tuple[Tensor, ...]:
+        numbers = torch_operators_table.OPERATORS[node.op_type].numbers
+        arguments: list[torch_operators.Input] = [
+            self._numbers[name] if place in numbers and name in self._numbers else values.get(name)
+            for place, name in enumerate(node.inputs)
+        ]
         try:
             return torch_operators.apply(node, arguments, self._structure.opset[""])
         except Exception as error:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from deepstruct.converters.torch_operators_table import OPERATORS
+from deepstruct.converters.torch_operators_entry import Numbers
+from deepstruct.converters.torch_operators_table import NOT_COMPUTED, OPERATORS
 from deepstruct.errors import UnsupportedError
 from deepstruct.structure import Node, Structure
+
+Input = Tensor | Numbers | None
 
 _UNSIGNED = (torch.uint16, torch.uint32, torch.uint64)
 _WRAPS_AROUND = frozenset(("Add", "BitwiseNot", "Mul", "Sub", "Sum"))  # right modulo 2^64
@@ -25,22 +30,30 @@ def require(node: Node, structure: Structure) -> None:
         raise UnsupportedError(f"opset {opset} is not mapped to torch: until 6, operators broadcast otherwise")
     if node.domain or node.op_type not in OPERATORS:
         operator = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        reason = "of another domain" if node.domain else NOT_COMPUTED.get(node.op_type, "unknown")
         raise UnsupportedError(
-            f"node {node.name!r}: the operator {operator} is not mapped to torch. "
-            f"Mapped are: {', '.join(sorted(OPERATORS))}"
+            f"node {node.name!r}: the operator {operator} is not mapped to torch ({reason}); "
+            "docs/operators.md lists those that are"
         )
     refuse = OPERATORS[node.op_type].refuse
-    reason = refuse(node, structure) if refuse else None
-    if reason:
-        raise UnsupportedError(f"node {node.name!r}: {node.op_type} is not mapped to torch in this form: {reason}")
+    fault = refuse(node, structure) if refuse else None
+    if fault:
+        raise UnsupportedError(f"node {node.name!r}: {node.op_type} is not mapped to torch in this form: {fault}")
 
 
-def apply(node: Node, inputs: list[Tensor | None], opset: int) -> tuple[Tensor, ...]:
-    """The outputs of a node; `inputs` are in the operator's order, None for one that is left out."""
+def apply(node: Node, inputs: Sequence[Input], opset: int) -> tuple[Tensor, ...]:
+    """The outputs of a node.
+
+    Args:
+        node: that `require` has let through.
+        inputs: in the operator's order, None for one that is left out; those that the operator reads as numbers
+            may be Python numbers or a list of them.
+        opset: version of ONNX's operator set.
+    """
     try:
         return _compute(node, inputs, opset)
     except NotImplementedError:
-        dtype = next((tensor.dtype for tensor in inputs if tensor is not None and tensor.dtype in _UNSIGNED), None)
+        dtype = next((x.dtype for x in inputs if isinstance(x, Tensor) and x.dtype in _UNSIGNED), None)
         if dtype is None:
             raise
         results = _compute(node, [_widened(node, tensor) for tensor in inputs], opset)
@@ -49,35 +62,36 @@ def apply(node: Node, inputs: list[Tensor | None], opset: int) -> tuple[Tensor, 
         return tuple(result.to(dtype) if result.dtype == torch.int64 else result for result in results)
 
 
-def _compute(node: Node, inputs: list[Tensor | None], opset: int) -> tuple[Tensor, ...]:
+def _compute(node: Node, inputs: Sequence[Input], opset: int) -> tuple[Tensor, ...]:
     operator = OPERATORS[node.op_type]
     attributes = dict(node.attributes)
     if operator.counted:
         attributes["count"] = max(position + 1 for position, name in enumerate(node.outputs) if name)
-    result = operator.of(opset)(*_on_one_device(inputs, operator.numbers), **attributes)
+    arguments = [
+        x.tolist() if place in operator.numbers and isinstance(x, Tensor) else x for place, x in enumerate(inputs)
+    ]
+    result = operator.of(opset)(*_on_one_device(arguments), **attributes)
     return result if isinstance(result, tuple) else (result,)
 
 
-def _widened(node: Node, tensor: Tensor | None) -> Tensor | None:
+def _widened(node: Node, x: Input) -> Input:
     """An unsigned tensor, for which torch has few operators, as int64.
 
     Raises:
         UnsupportedError: a number is too large, and the operator would not come out right.
     """
-    if tensor is None or tensor.dtype not in _UNSIGNED:
-        return tensor
-    wide = tensor.to(torch.int64)
+    if not isinstance(x, Tensor) or x.dtype not in _UNSIGNED:
+        return x
+    wide = x.to(torch.int64)
     if node.op_type not in _WRAPS_AROUND and bool((wide < 0).any()):
         raise UnsupportedError(f"node {node.name!r}: {node.op_type} of uint64 is computed below 2^63 only")
     return wide
 
 
-def _on_one_device(inputs: list[Tensor | None], numbers: tuple[int, ...] | None) -> list[Tensor | None]:
-    """The inputs, those that are not read as numbers moved from the CPU to where the others are."""
-    if numbers is None:
-        return inputs
-    devices = {tensor.device for place, tensor in enumerate(inputs) if tensor is not None and place not in numbers}
+def _on_one_device(inputs: list[Input]) -> list[Input]:
+    """The inputs, with tensors on the CPU moved to where others are."""
+    devices = {x.device for x in inputs if isinstance(x, Tensor)}
     if len(devices) < 2:
         return inputs
     device = next(device for device in devices if device.type != "cpu")
-    return [tensor if tensor is None or place in numbers else tensor.to(device) for place, tensor in enumerate(inputs)]
+    return [x.to(device) if isinstance(x, Tensor) else x for x in inputs]

@@ -29,7 +29,7 @@ _CODE_ATTRIBUTES = {  # attribute that holds a data type, and what it is by defa
     "HannWindow": ("output_datatype", "float32"),
     "MelWeightMatrix": ("output_datatype", "float32"),
 }
-_TYPED_AS_DATA = {"Pad": (2,), "Range": (0, 1, 2)}  # numbers whose dtype is that of the output
+_TYPED_AS_DATA = {"Pad": (2,)}  # numbers whose dtype is that of the output
 
 
 def cast(structure: Structure, names: Mapping[str, str]) -> Structure:
@@ -71,9 +71,10 @@ def of_shapes(structure: Structure) -> frozenset[str]:
         if found.intersection(node.outputs) and node.op_type not in ("Shape", "Size"):
             found.update(node.inputs)
         elif operator is not None and not node.domain:
-            places = range(len(node.inputs)) if operator.numbers is None else operator.numbers
             typed = _TYPED_AS_DATA.get(node.op_type, ())
-            found.update(n for p, n in enumerate(node.inputs) if p in places and p not in typed and n in candidates)
+            found.update(
+                n for p, n in enumerate(node.inputs) if p in operator.numbers and p not in typed and n in candidates
+            )
     return frozenset(found - {""})
 
 

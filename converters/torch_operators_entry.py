@@ -14,6 +14,7 @@ from deepstruct.tensor import Tensor as Constant
 
 Result = Tensor | tuple[Tensor, ...]
 Function = Callable[..., Result]
+Numbers = float | Sequence[float]  # an input that is read as Python numbers
 
 DTYPES: dict[int, torch.dtype] = {  # TensorProto.DataType
     1: torch.float32,
@@ -48,7 +49,7 @@ class Operator:
         refuse: the reason why a node cannot be computed, or None.
         before: opset -> function of the operator in the opsets before it.
         counted: the function takes ``count``, how many outputs the node has.
-        numbers: inputs that are read as Python numbers, wherever they live; None for all.
+        numbers: inputs that the function takes as `Numbers` and not as tensors.
     """
 
     function: Function
@@ -56,18 +57,23 @@ class Operator:
     refuse: Callable[[Node, Structure], str | None] | None = None
     before: Mapping[int, Function] = field(default_factory=dict)
     counted: bool = False
-    numbers: tuple[int, ...] | None = ()
+    numbers: tuple[int, ...] = ()
 
     def of(self, opset: int) -> Function:
         """The function that an opset needs."""
         return next((self.before[end] for end in sorted(self.before) if opset < end), self.function)
 
 
-def integers(values: Tensor | Sequence[int] | None) -> list[int] | None:
+def integers(values: Numbers | None) -> list[int] | None:
     """A list from what is an attribute in some opsets and an input in others."""
-    if isinstance(values, Tensor):
-        return [int(value) for value in values.reshape(-1).tolist()]
-    return None if values is None else list(values)
+    if values is None or isinstance(values, Sequence):
+        return None if values is None else [int(value) for value in values]
+    return [int(values)]
+
+
+def scalar(value: Numbers) -> float:
+    """The number that an input of one element holds."""
+    return value[0] if isinstance(value, Sequence) else value
 
 
 def positive(axis: int, rank: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepstruct.converters.torch_operators_entry import Operator, along, positive, refuse_values
+from deepstruct.converters.torch_operators_entry import Numbers, Operator, along, positive, refuse_values, scalar
 
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "amax", "min": "amin"}
 
@@ -77,21 +77,21 @@ def _compress(x: Tensor, condition: Tensor, *, axis: int | None = None) -> Tenso
     return x.reshape(-1)[kept] if axis is None else x.index_select(axis, kept)
 
 
-def _one_hot(indices: Tensor, depth: Tensor, values: Tensor, *, axis: int = -1) -> Tensor:
-    classes = int(depth.item())
+def _one_hot(indices: Tensor, depth: Numbers, values: Tensor, *, axis: int = -1) -> Tensor:
+    classes = int(scalar(depth))
     axis = positive(axis, indices.ndim + 1)
     numbers = torch.arange(classes, device=indices.device).reshape(-1, *(1,) * (indices.ndim - axis))
     return torch.where(_from_front(indices, classes).unsqueeze(axis) == numbers, values[1], values[0])
 
 
-def _trilu(x: Tensor, k: Tensor | None = None, *, upper: int = 1) -> Tensor:
-    diagonal = 0 if k is None else int(k.item())
+def _trilu(x: Tensor, k: Numbers | None = None, *, upper: int = 1) -> Tensor:
+    diagonal = 0 if k is None else int(scalar(k))
     return torch.triu(x, diagonal) if upper else torch.tril(x, diagonal)
 
 
 def _top_k(
     x: Tensor,
-    count: Tensor | None = None,
+    count: Numbers | None = None,
     *,
     k: int | None = None,
     axis: int = -1,
@@ -99,7 +99,7 @@ def _top_k(
     sorted: int = 1,  # ONNX's attribute name
 ) -> tuple[Tensor, Tensor]:
     del sorted  # sorted is one of the orders that unsorted allows
-    wanted = k if count is None else int(count.item())
+    wanted = k if count is None else int(scalar(count))
     values, indices = torch.sort(x, dim=axis, descending=bool(largest), stable=True)
     kept = along(positive(axis, x.ndim), slice(wanted))
     return values[kept], indices[kept]
@@ -117,8 +117,8 @@ def _arg(function: Any) -> Operator:
 
 
 def _cumulative(function: Any, neutral: int) -> Operator:
-    def compute(x: Tensor, axis: Tensor, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
-        dim = positive(int(axis.item()), x.ndim)
+    def compute(x: Tensor, axis: Numbers, *, exclusive: int = 0, reverse: int = 0) -> Tensor:
+        dim = positive(int(scalar(axis)), x.ndim)
         x = x.flip(dim) if reverse else x
         if exclusive:
             first = torch.full_like(x[along(dim, slice(1))], neutral)
@@ -158,21 +158,21 @@ def _unique(
 def _suppress(
     boxes: Tensor,
     scores: Tensor,
-    most: Tensor | None = None,
-    overlap: Tensor | None = None,
-    least: Tensor | None = None,
+    most: Numbers | None = None,
+    overlap: Numbers | None = None,
+    least: Numbers | None = None,
     *,
     center_point_box: int = 0,
 ) -> Tensor:
-    limit = 0 if most is None else int(most.item())
-    threshold = 0.0 if overlap is None else float(overlap.item())
+    limit = 0 if most is None else int(scalar(most))
+    threshold = 0.0 if overlap is None else scalar(overlap)
     chosen: list[list[int]] = []
     for batch, classes in enumerate(scores):
         shared = _intersections_over_unions(_corners(boxes[batch], bool(center_point_box))).cpu()
         for label, ranks in enumerate(classes.cpu()):
             kept: list[int] = []
             for box in torch.argsort(ranks, descending=True, stable=True).tolist():
-                if len(kept) == limit or (least is not None and ranks[box] <= least.item()):
+                if len(kept) == limit or (least is not None and ranks[box] <= scalar(least)):
                     break
                 if not kept or bool((shared[box, kept] <= threshold).all()):
                     kept.append(box)

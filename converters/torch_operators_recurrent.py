@@ -181,8 +181,10 @@ def _fused(
     """Y (steps, directions, batch, hidden) and the final states, from torch's own kernel."""
     directions, batch, hidden = initial[0].shape
     order = _KINDS[kind].order
+    weights, recurrences = (_reordered(tensor, order) for tensor in (weight, recurrence))
+    biases = _reordered(bias.reshape(directions, 2, -1).flatten(0, 1), order)
     parameters = [
-        _reordered(tensor, order) for d in range(directions) for tensor in (weight[d], recurrence[d], *bias[d].chunk(2))
+        tensor for d in range(directions) for tensor in (weights[d], recurrences[d], biases[2 * d], biases[2 * d + 1])
     ]
     kernel: Any = {
         "LSTM": torch._VF.lstm,
@@ -197,11 +199,11 @@ def _fused(
 
 
 def _reordered(tensor: Tensor, order: tuple[int, ...]) -> Tensor:
-    """A weight or bias with its gates in torch's order."""
+    """Weights or biases, (n, gates * hidden, ...), with their gates in torch's order."""
     if len(order) == 1:
         return tensor
-    parts = tensor.chunk(len(order))
-    return torch.cat([parts[position] for position in order])
+    parts = tensor.chunk(len(order), 1)
+    return torch.cat([parts[position] for position in order], 1)
 
 
 def _loop(

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from deepstruct.converters.torch_operators_entry import Operator, integers
+from deepstruct.converters.torch_operators_entry import Numbers, Operator, integers
 
 Reduce = Callable[[Tensor, list[int], bool], Tensor]
 
@@ -24,7 +24,7 @@ def _reduction(reduce: Reduce, alone: Callable[[Tensor], Tensor] = lambda x: x) 
 
     def compute(
         x: Tensor,
-        indices: Tensor | None = None,
+        indices: Numbers | None = None,
         *,
         axes: Sequence[int] | None = None,
         keepdims: int = 1,

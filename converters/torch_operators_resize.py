@@ -10,8 +10,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from deepstruct.converters.torch_operators_entry import Operator, integers, positive, refuse_values
+from deepstruct.converters.torch_operators_entry import Numbers, Operator, integers, positive, refuse_values
 from deepstruct.structure import Node, Structure
+
+Floats = Sequence[float]
 
 _COORDINATES = (
     *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"),
@@ -38,9 +40,9 @@ class _Axis:
 
 def _resize(
     x: Tensor,
-    roi: Tensor | None = None,
-    scales: Tensor | None = None,
-    sizes: Tensor | None = None,
+    roi: Floats | None = None,
+    scales: Floats | None = None,
+    sizes: Floats | None = None,
     *,
     mode: str = "nearest",
     axes: Sequence[int] | None = None,
@@ -76,12 +78,12 @@ def _resize(
 
 
 def _plans(
-    x: Tensor, axes: list[int], roi: Tensor | None, scales: Tensor | None, sizes: Tensor | None, policy: str
+    x: Tensor, axes: list[int], roi: Floats | None, scales: Floats | None, sizes: Floats | None, policy: str
 ) -> list[_Axis]:
     """What to do with each axis, from the scales or the sizes."""
     sources = [x.shape[axis] for axis in axes]
-    if scales is not None and scales.numel():
-        factors = scales.float().cpu()
+    if scales:
+        factors = torch.tensor(scales, dtype=torch.float32, device="cpu")
         targets = [int(t) for t in torch.floor(torch.tensor(sources, dtype=torch.float32, device="cpu") * factors)]
         ratios: list[tuple[float, float]] = [(factor, 1.0) for factor in factors.tolist()]
     else:
@@ -92,7 +94,7 @@ def _plans(
             ratio = choose(ratios, key=lambda pair: pair[0] / pair[1])
             ratios = [ratio] * len(axes)
             targets = [math.floor(ratio[0] * source / ratio[1] + 0.5) for source in sources]
-    regions = roi.tolist() if roi is not None and roi.numel() else [0.0] * len(axes) + [1.0] * len(axes)
+    regions = list(roi) if roi else [0.0] * len(axes) + [1.0] * len(axes)
     bounds = zip(regions[: len(axes)], regions[len(axes) :], strict=True)
     return [_Axis(*plan) for plan in zip(axes, sources, targets, ratios, bounds, strict=True)]
 
@@ -158,15 +160,14 @@ def _mix(x: Tensor, axis: int, indices: Tensor, weights: Tensor) -> Tensor:
     return torch.stack(parts).sum(0) if len(parts) > 4 else sum(parts[1:], parts[0])
 
 
-def _resize_before_11(x: Tensor, scales: Tensor, *, mode: str = "nearest") -> Tensor:
+def _resize_before_11(x: Tensor, scales: Floats, *, mode: str = "nearest") -> Tensor:
     return _resize(x, None, scales, mode=mode, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
 
 
 def _upsample(
-    x: Tensor, factors: Tensor | None = None, *, mode: str = "nearest", scales: Sequence[float] | None = None
+    x: Tensor, factors: Floats | None = None, *, mode: str = "nearest", scales: Sequence[float] | None = None
 ) -> Tensor:
-    chosen = torch.tensor(scales, device="cpu") if factors is None else factors
-    return _resize_before_11(x, chosen, mode=mode)
+    return _resize_before_11(x, factors or scales or (), mode=mode)
 
 
 def _refuse_resize(node: Node, _: Structure) -> str | None:
@@ -186,7 +187,7 @@ def _grid_sample(
     return F.grid_sample(x, grid.to(x.dtype), name, padding_mode, bool(align_corners))
 
 
-def _affine_grid(theta: Tensor, size: Tensor, *, align_corners: int = 0) -> Tensor:
+def _affine_grid(theta: Tensor, size: Numbers, *, align_corners: int = 0) -> Tensor:
     return F.affine_grid(theta, integers(size) or [], bool(align_corners))
 
 

@@ -13,11 +13,13 @@ from torch import Tensor
 from deepstruct.converters import torch_tensors
 from deepstruct.converters.torch_operators_entry import (
     DTYPES,
+    Numbers,
     Operator,
     along,
     integers,
     positive,
     refuse_values,
+    scalar,
 )
 from deepstruct.structure import Node, Structure
 from deepstruct.tensor import Tensor as Constant
@@ -36,7 +38,7 @@ def _size(x: Tensor) -> Tensor:
     return torch.tensor(x.numel(), dtype=torch.int64, device="cpu")
 
 
-def _reshape(x: Tensor, shape: Tensor, *, allowzero: int = 0) -> Tensor:
+def _reshape(x: Tensor, shape: Numbers, *, allowzero: int = 0) -> Tensor:
     extents = integers(shape)
     assert extents is not None
     if not allowzero:
@@ -56,7 +58,7 @@ def _transpose(x: Tensor, *, perm: Sequence[int] | None = None) -> Tensor:
     return x.permute(tuple(range(x.ndim))[::-1] if perm is None else tuple(perm))
 
 
-def _squeeze(x: Tensor, indices: Tensor | None = None, *, axes: Sequence[int] | None = None) -> Tensor:
+def _squeeze(x: Tensor, indices: Numbers | None = None, *, axes: Sequence[int] | None = None) -> Tensor:
     chosen = integers(indices if axes is None else axes)
     if chosen is None:
         return x.squeeze()
@@ -66,7 +68,7 @@ def _squeeze(x: Tensor, indices: Tensor | None = None, *, axes: Sequence[int] | 
     return x.squeeze(tuple(chosen))
 
 
-def _unsqueeze(x: Tensor, indices: Tensor | None = None, *, axes: Sequence[int] | None = None) -> Tensor:
+def _unsqueeze(x: Tensor, indices: Numbers | None = None, *, axes: Sequence[int] | None = None) -> Tensor:
     chosen = integers(indices if axes is None else axes) or []
     rank = x.ndim + len(chosen)
     for axis in sorted(positive(axis, rank) for axis in chosen):
@@ -76,7 +78,7 @@ def _unsqueeze(x: Tensor, indices: Tensor | None = None, *, axes: Sequence[int] 
 
 def _split(
     x: Tensor,
-    sizes: Tensor | None = None,
+    sizes: Numbers | None = None,
     *,
     count: int,
     axis: int = 0,
@@ -95,10 +97,10 @@ def _split(
 
 def _slice(
     x: Tensor,
-    starts: Tensor | Sequence[int],
-    ends: Tensor | Sequence[int],
-    axes: Tensor | Sequence[int] | None = None,
-    steps: Tensor | None = None,
+    starts: Numbers,
+    ends: Numbers,
+    axes: Numbers | None = None,
+    steps: Numbers | None = None,
 ) -> Tensor:
     first, last = integers(starts) or [], integers(ends) or []
     chosen = integers(axes)
@@ -126,7 +128,7 @@ def _slice_before_10(
     return _slice(x, starts, ends, axes)
 
 
-def _expand(x: Tensor, shape: Tensor) -> Tensor:
+def _expand(x: Tensor, shape: Numbers) -> Tensor:
     extents = integers(shape) or []
     missing = max(len(extents) - x.ndim, 0)
     own = [*[1] * missing, *x.shape]
@@ -134,15 +136,15 @@ def _expand(x: Tensor, shape: Tensor) -> Tensor:
     return x.expand([old if new == 1 else new for old, new in zip(own, wanted, strict=True)])
 
 
-def _tile(x: Tensor, repeats: Tensor) -> Tensor:
+def _tile(x: Tensor, repeats: Numbers) -> Tensor:
     return x.repeat(tuple(integers(repeats) or ()))
 
 
 def _pad(
     x: Tensor,
-    amounts: Tensor | None = None,
-    filler: Tensor | None = None,
-    axes: Tensor | None = None,
+    amounts: Numbers | None = None,
+    filler: Numbers | None = None,
+    axes: Numbers | None = None,
     *,
     mode: str = "constant",
     pads: Sequence[int] | None = None,
@@ -156,7 +158,7 @@ def _pad(
         before[axis], after[axis] = begin, end
     if mode == "constant":
         flat = [size for axis in range(x.ndim)[::-1] for size in (before[axis], after[axis])]
-        return F.pad(x, flat, value=value if filler is None else filler.item())
+        return F.pad(x, flat, value=value if filler is None else scalar(filler))
     for axis in range(x.ndim):
         if before[axis] or after[axis]:
             x = _pad_from_inside(x, axis, before[axis], after[axis], mode)
@@ -194,7 +196,7 @@ def _space_to_depth(x: Tensor, *, blocksize: int, mode: str = "DCR") -> Tensor:
     return parts.reshape(n, c * blocksize**2, h // blocksize, w // blocksize)
 
 
-def _center_crop_pad(x: Tensor, shape: Tensor, *, axes: Sequence[int] | None = None) -> Tensor:
+def _center_crop_pad(x: Tensor, shape: Numbers, *, axes: Sequence[int] | None = None) -> Tensor:
     chosen = range(x.ndim) if axes is None else axes
     for axis, extent in zip(chosen, integers(shape) or [], strict=True):
         axis = positive(axis, x.ndim)
@@ -221,9 +223,9 @@ def _refuse_constant(node: Node, _: Structure) -> str | None:
     return None if plain & set(node.attributes) else "it is neither a number nor a tensor of numbers"
 
 
-def _constant_of_shape(shape: Tensor, *, value: Constant | None = None) -> Tensor:
+def _constant_of_shape(shape: Numbers, *, value: Constant | None = None) -> Tensor:
     filler = torch.zeros((), device="cpu") if value is None else from_constant(value)
-    return torch.full(integers(shape) or (), filler.item(), dtype=filler.dtype, device=shape.device)
+    return torch.full(integers(shape) or (), filler.item(), dtype=filler.dtype, device="cpu")
 
 
 def _range(start: Tensor, limit: Tensor, delta: Tensor, **_: int) -> Tensor:
@@ -251,7 +253,7 @@ OPERATORS: dict[str, Operator] = {
     "Flatten": Operator(_flatten),
     "Identity": Operator(lambda x: x),
     "Pad": Operator(_pad, refuse=refuse_values(mode=("constant", "reflect", "edge", "wrap")), numbers=(1, 2, 3)),
-    "Range": Operator(_range, numbers=None),
+    "Range": Operator(_range),
     "Reshape": Operator(_reshape, numbers=(1,)),
     "Shape": Operator(_shape),
     "Size": Operator(_size),

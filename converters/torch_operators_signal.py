@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from deepstruct.converters.torch_operators_entry import DTYPES, Operator, positive, refuse_values
+from deepstruct.converters.torch_operators_entry import DTYPES, Numbers, Operator, positive, refuse_values, scalar
 
 
 def _complex(x: Tensor) -> Tensor:
@@ -17,22 +17,22 @@ def _complex(x: Tensor) -> Tensor:
 
 
 def _dft(
-    x: Tensor, length: Tensor | None = None, axis: Tensor | None = None, *, inverse: int = 0, onesided: int = 0
+    x: Tensor, length: Numbers | None = None, axis: Numbers | None = None, *, inverse: int = 0, onesided: int = 0
 ) -> Tensor:
-    return _transformed(x, length, -2 if axis is None else int(axis.item()), bool(inverse), bool(onesided))
+    return _transformed(x, length, -2 if axis is None else int(scalar(axis)), bool(inverse), bool(onesided))
 
 
 def _dft_before_20(
-    x: Tensor, length: Tensor | None = None, *, axis: int = 1, inverse: int = 0, onesided: int = 0
+    x: Tensor, length: Numbers | None = None, *, axis: int = 1, inverse: int = 0, onesided: int = 0
 ) -> Tensor:
     return _transformed(x, length, axis, bool(inverse), bool(onesided))
 
 
-def _transformed(x: Tensor, length: Tensor | None, axis: int, inverse: bool, onesided: bool) -> Tensor:
+def _transformed(x: Tensor, length: Numbers | None, axis: int, inverse: bool, onesided: bool) -> Tensor:
     dtype = x.dtype
     x = x.float() if x.element_size() < 4 else x
     axis = positive(axis, x.ndim)
-    n = None if length is None else int(length.item())
+    n = None if length is None else int(scalar(length))
     signal = _complex(x)
     if inverse and onesided:
         real: Tensor = torch.fft.irfft(signal, n, axis)
@@ -48,11 +48,11 @@ def _transformed(x: Tensor, length: Tensor | None, axis: int, inverse: bool, one
 
 
 def _stft(
-    signal: Tensor, step: Tensor, window: Tensor | None = None, length: Tensor | None = None, *, onesided: int = 1
+    signal: Tensor, step: Numbers, window: Tensor | None = None, length: Numbers | None = None, *, onesided: int = 1
 ) -> Tensor:
     size = signal.shape[1] if window is None else window.shape[0]
-    size = size if length is None else int(length.item())
-    frames = signal.unfold(1, size, int(step.item())).transpose(2, 3)
+    size = size if length is None else int(scalar(length))
+    frames = signal.unfold(1, size, int(scalar(step))).transpose(2, 3)
     frames = frames if window is None else frames * window[:, None]
     return _transformed(frames, None, 2, False, bool(onesided))
 
@@ -60,9 +60,9 @@ def _stft(
 def _window(coefficients: Sequence[float]) -> Operator:
     """A window that is a sum of cosines."""
 
-    def compute(size: Tensor, *, periodic: int = 1, output_datatype: int = 1) -> Tensor:
-        count = int(size.item())
-        angle = torch.arange(count, dtype=torch.float64, device=size.device) * (2 * math.pi)
+    def compute(size: Numbers, *, periodic: int = 1, output_datatype: int = 1) -> Tensor:
+        count = int(scalar(size))
+        angle = torch.arange(count, dtype=torch.float64, device="cpu") * (2 * math.pi)
         angle = angle / (count if periodic else count - 1)
         terms = [factor * torch.cos(order * angle) for order, factor in enumerate(coefficients)]
         return torch.stack(terms).sum(0).to(DTYPES[output_datatype])

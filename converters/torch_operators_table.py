@@ -32,3 +32,17 @@ OPERATORS: dict[str, Operator] = {
     **torch_operators_shape.OPERATORS,
     **torch_operators_window.OPERATORS,
 }
+
+_REASONS = {
+    "control flow": "If Loop Scan",
+    "images in files": "ImageDecoder",
+    "no such function in torch": "DeformConv MaxRoiPool MelWeightMatrix RoiAlign",
+    "random": "Bernoulli Multinomial RandomNormal RandomNormalLike RandomUniform RandomUniformLike",
+    "sequences and optional values": "ConcatFromSequence Optional OptionalGetElement OptionalHasElement SequenceAt "
+    "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceLength SequenceMap SplitToSequence",
+    "strings": "RegexFullMatch StringConcat StringNormalizer StringSplit TfIdfVectorizer",
+}
+
+NOT_COMPUTED: dict[str, str] = {  # operator -> the reason, for all others of ONNX's own domain
+    name: reason for reason, names in _REASONS.items() for name in names.split()
+}

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor
 
-from deepstruct.converters.torch_operators_entry import Operator, integers
+from deepstruct.converters.torch_operators_entry import Numbers, Operator, integers
 from deepstruct.structure import Node, Structure
 
 _AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
@@ -222,7 +222,7 @@ def _global_lp_pool(x: Tensor, *, p: int = 2) -> Tensor:
 def _max_unpool(
     x: Tensor,
     indices: Tensor,
-    shape: Tensor | None = None,
+    shape: Numbers | None = None,
     *,
     kernel_shape: Sequence[int],
     strides: Sequence[int] | None = None,
@@ -244,8 +244,8 @@ def _max_unpool(
 
 def _col2im(
     x: Tensor,
-    image_shape: Tensor,
-    block_shape: Tensor,
+    image_shape: Numbers,
+    block_shape: Numbers,
     *,
     strides: Sequence[int] | None = None,
     dilations: Sequence[int] | None = None,
