@@ -9,4 +9,7 @@ PARAMETERS = "deepstruct.parameters"
 SCOPE = "deepstruct.scope"
 """On a node: the module path that it came from."""
 
-ALL = (ATTRIBUTES, PARAMETERS, SCOPE)
+UNUSED = "deepstruct.unused"
+"""On a model: small parameters that no operator uses, name -> JSON form of a constant."""
+
+ALL = (ATTRIBUTES, PARAMETERS, SCOPE, UNUSED)

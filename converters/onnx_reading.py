@@ -12,7 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, helper
 
-from deepstruct import files, jsonprofile
+from deepstruct import attributes, files, jsonprofile
 from deepstruct.converters import onnx_keys, onnx_tensors
 from deepstruct.errors import FaultyError, MalformedFileError, UnsupportedError
 from deepstruct.formats import ReadOptions
@@ -48,6 +48,7 @@ def from_proto(proto: ModelProto, path: Path, options: ReadOptions, losses: list
         reader.add_dense(tensor)
     for sparse in graph.sparse_initializer:
         reader.add_sparse(sparse, "")
+    reader.add_unused(proto)
     nodes = [_read_node(path, n, i, reader) for i, n in enumerate(graph.node)]
     inputs = _read_values(path, graph.input)
     try:
@@ -105,12 +106,12 @@ def _read_attributes(path: Path, proto: ModelProto, limits: Limits) -> dict[str,
     for entry in proto.metadata_props:
         if entry.key == onnx_keys.ATTRIBUTES:
             try:
-                attributes = jsonprofile.parse(entry.value.encode(), limits)
+                found = jsonprofile.parse(entry.value.encode(), limits)
             except FaultyError as error:
                 raise MalformedFileError(str(path), f"metadata {onnx_keys.ATTRIBUTES!r}: {error.faults[0]}") from error
-            if not isinstance(attributes, dict):
+            if not isinstance(found, dict):
                 raise MalformedFileError(str(path), f"metadata {onnx_keys.ATTRIBUTES!r} is no JSON object")
-            return attributes
+            return found
     return {}
 
 
@@ -185,6 +186,22 @@ class _Tensors:
         name = self._new(name or proto.values.name)
         sparse = onnx_tensors.from_sparse(self.path, proto, self.limits, name)
         self.parameters[name], self._kept[name] = sparse.parameter, sparse.kept
+
+    def add_unused(self, proto: ModelProto) -> None:
+        """Takes in the parameters that are noted beside the graph, because no operator uses them."""
+        for entry in proto.metadata_props:
+            if entry.key == onnx_keys.UNUSED:
+                place = f"metadata {onnx_keys.UNUSED!r}"
+                try:
+                    noted = jsonprofile.parse(entry.value.encode(), self.limits)
+                    if not isinstance(noted, dict):
+                        raise MalformedFileError(str(self.path), f"{place} is no JSON object")
+                    constants = {self._new(name): attributes.tensor_from_json(value) for name, value in noted.items()}
+                except FaultyError as error:
+                    raise MalformedFileError(str(self.path), f"{place}: {error.faults[0]}") from error
+                for name, constant in constants.items():
+                    self.parameters[name] = Parameter(name, constant.dtype, constant.shape)
+                    self._kept[name] = constant.to_array()
 
     def _new(self, name: str) -> str:
         if not name:

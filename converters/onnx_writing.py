@@ -22,7 +22,7 @@ from deepstruct.frozen import thaw
 from deepstruct.losses import Loss
 from deepstruct.model import Model, Weights
 from deepstruct.structure import AttributeValue, Parameter, Structure
-from deepstruct.tensor import Tensor
+from deepstruct.tensor import MAX_ELEMENTS, Tensor
 from deepstruct.version import __version__
 
 IR_VERSION = 10  # the first with metadata_props on nodes; every onnxruntime since 1.18 accepts it
@@ -49,7 +49,13 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
     if structure.attributes:
         text = json.dumps(thaw(structure.attributes), sort_keys=True, ensure_ascii=False)
         proto.metadata_props.add(key=onnx_keys.ATTRIBUTES, value=text)
-    small = [p.name for p in structure.parameters if onnx_tensors.is_small(p)]
+    unused = _unused(structure)
+    if unused and weights is not None:
+        constants = {name: Tensor.from_array(weights[name]) for name in unused}
+        text = json.dumps({name: attribute_values.tensor_to_json(value) for name, value in constants.items()})
+        proto.metadata_props.add(key=onnx_keys.UNUSED, value=text)
+    written = [parameter for parameter in structure.parameters if parameter.name not in unused]
+    small = [p.name for p in written if onnx_tensors.is_small(p)]
     if small:
         proto.metadata_props.add(key=onnx_keys.PARAMETERS, value="\n".join(small))
     _add_types(path, proto, graph, structure)
@@ -57,7 +63,7 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
     file.write(proto.SerializeToString(deterministic=True))
     start = _begin_message(file, 7)
     file.write(graph.SerializeToString(deterministic=True))
-    for parameter in options.progress(structure.parameters):
+    for parameter in options.progress(written):
         if weights is None:
             break
         number, message = _initializer(parameter, weights, options.sparse_encoding, losses)
@@ -65,6 +71,16 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
         file.write(_key(number) + _varint(len(content)) + content)
     _end_message(path, file, start)
     return losses
+
+
+def _unused(structure: Structure) -> list[str]:
+    """Small parameters that no operator uses, such as the batch counts of batch norm, of which runtimes warn."""
+    used = {name for node in structure.nodes for name in node.inputs} | {value.name for value in structure.outputs}
+    return [
+        p.name
+        for p in structure.parameters
+        if p.name not in used and p.mask is None and p.size <= MAX_ELEMENTS and not p.dtype.startswith("complex")
+    ]
 
 
 def _ir_version_of(opset: Mapping[str, int]) -> int:

@@ -17,20 +17,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from deepstruct import document, dtypes, files, jsonprofile, sequential, state_dict
-from deepstruct.converters import torch_graph, torch_sequential, torch_tensors
+from deepstruct.converters import torch_modules, torch_tensors
+from deepstruct.converters.torch_modules import from_object, to_module
 from deepstruct.errors import FaultyError, MalformedFileError, UnsupportedError, WriteError
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.limits import Limits, variable
 from deepstruct.losses import Loss
-from deepstruct.mask import Mask
-from deepstruct.model import Model, Weights
-from deepstruct.structure import Parameter, Structure
+from deepstruct.model import Model
+from deepstruct.structure import Parameter
+
+__all__ = ["from_object", "read", "to_module", "write"]
 
 _FORMAT = "deepstruct"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net")  # where trainers put the state_dict
@@ -138,11 +138,8 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ReadOption
     if lacking:
         raise MalformedFileError(str(path), f"the state_dict lacks {', '.join(lacking[:5])}")
     arrays = {name: torch_tensors.to_numpy(path, name, tensor) for name, tensor in numbers.items()}
-    if options.infer_masks:
-        parameters = tuple(_infer_mask(p, arrays[p.name]) for p in parameters)
     structure = replace(structure, parameters=parameters)
-    losses += _latent_losses(structure.parameters, arrays)
-    return Model(structure, Weights(structure, arrays))
+    return torch_modules.of_arrays(structure, arrays, losses, infer_masks=options.infer_masks)
 
 
 def _from_state_dict(path: Path, content: Mapping[str, Any], options: ReadOptions, losses: list[Loss]) -> Model:
@@ -162,14 +159,13 @@ def _from_state_dict(path: Path, content: Mapping[str, Any], options: ReadOption
     orphans = sorted(keys[name] for name in masks.keys() - arrays.keys())
     if orphans:
         raise MalformedFileError(str(path), f"the mask {orphans[0]} has no weight beside it")
-    parameters = {}
-    for name, array in arrays.items():
-        parameter = Parameter(name, dtypes.from_numpy(array.dtype), array.shape, masks.get(name))
-        parameters[name] = _infer_mask(parameter, array) if options.infer_masks else parameter
+    parameters = {
+        name: Parameter(name, dtypes.from_numpy(array.dtype), array.shape, masks.get(name))
+        for name, array in arrays.items()
+    }
     steps, attributes = state_dict.infer(parameters, options.activation)
     structure = sequential.to_structure(steps, attributes)
-    losses += _latent_losses(structure.parameters, arrays)
-    return Model(structure, Weights(structure, arrays))
+    return torch_modules.of_arrays(structure, arrays, losses, infer_masks=options.infer_masks)
 
 
 def _state_dict_losses(tensors: Mapping[str, torch.Tensor], keys: Mapping[str, str]) -> list[Loss]:
@@ -212,37 +208,17 @@ def _find_tensors(
     return tensors
 
 
-def _infer_mask(parameter: Parameter, array: NDArray[Any]) -> Parameter:
-    return parameter if parameter.mask is not None else replace(parameter, mask=Mask.of_zeros(array))
-
-
-def _latent_losses(parameters: tuple[Parameter, ...], arrays: Mapping[str, NDArray[Any]]) -> list[Loss]:
-    """A Loss for each parameter that has numbers other than 0 where its mask has no connection."""
-    losses = []
-    for parameter in parameters:
-        if parameter.mask is None:
-            continue
-        array = arrays[parameter.name]
-        if array.shape != parameter.shape:
-            continue
-        hidden = int(np.count_nonzero((array != 0) & ~parameter.mask.to_array()))
-        if hidden:
-            why = f"{hidden} numbers other than 0 are masked and so no part of the network; apply_mask() drops them"
-            losses.append(Loss("masked values", parameter.name, why))
-    return losses
-
-
 def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> list[Loss]:  # noqa: ARG001 - has no options
     """Writes a checkpoint with structure, masks and, if there are any, weights."""
     structure = model.structure
     stripped = replace(structure, parameters=tuple(replace(p, mask=None) for p in structure.parameters))
-    keys = torch_sequential.mask_keys(structure)
+    keys = torch_modules.mask_keys(structure)
     tensors: dict[str, torch.Tensor] = {}
     for parameter in structure.parameters:
         if model.weights is not None:
             tensors[parameter.name] = torch_tensors.to_tensor(model.weights[parameter.name], parameter.dtype)
         if parameter.name in keys:
-            tensors[keys[parameter.name]] = _mask_tensor(parameter)
+            tensors[keys[parameter.name]] = torch_modules.mask_tensor(parameter)
     content = {
         "format": _FORMAT,
         "structure": json.dumps(document.to_json(stripped)),
@@ -255,56 +231,3 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
         cause = error.__context__
         raise cause if isinstance(cause, OSError) else WriteError(str(path), "cannot be written") from error
     return document.unplaced(structure)
-
-
-def from_object(value: torch.nn.Module, losses: list[Loss], *, infer_masks: bool = False) -> Model:
-    """The model of a live torch module, in evaluation mode; its tensors are shared, not copied.
-
-    Raises:
-        UnsupportedError: the module, or one inside it, is of a kind that is not mapped; its path is named.
-    """
-    if isinstance(value, torch_graph.StructureModule):
-        structure, tensors = value.structure(), value.tensors()
-    else:
-        structure, tensors = torch_sequential.from_module(value, losses, _describe)
-    arrays = {p.name: torch_tensors.to_numpy(None, p.name, tensors[p.name]) for p in structure.parameters}
-    if infer_masks:
-        parameters = tuple(_infer_mask(p, arrays[p.name]) for p in structure.parameters)
-        structure = replace(structure, parameters=parameters)
-    losses += _latent_losses(structure.parameters, arrays)
-    return Model(structure, Weights(structure, arrays))
-
-
-def _describe(name: str, tensor: torch.Tensor, mask: torch.Tensor | None) -> Parameter:
-    array = torch_tensors.to_numpy(None, name, tensor)
-    described = None if mask is None else torch_tensors.to_mask(None, f"{name} mask", mask)
-    return Parameter(name, dtypes.from_numpy(array.dtype), array.shape, described)
-
-
-def to_module(model: Model) -> torch.nn.Module:
-    """A torch module that computes what the model describes; see `deepstruct.to_module`."""
-    structure = model.structure
-    keys = torch_sequential.mask_keys(structure)
-    if model.weights is None:
-        module = _build(structure)
-    else:
-        with torch.device("meta"):
-            module = _build(structure)
-        module = module.to_empty(device="cpu")
-    state = module.state_dict()
-    with torch.no_grad():
-        for parameter in structure.parameters:
-            if parameter.name in keys:
-                state[keys[parameter.name]].copy_(_mask_tensor(parameter))
-            if model.weights is not None:
-                state[parameter.name].copy_(torch_tensors.to_tensor(model.weights[parameter.name], parameter.dtype))
-    return module
-
-
-def _build(structure: Structure) -> torch.nn.Module:
-    return torch_sequential.to_module(structure) or torch_graph.StructureModule(structure)
-
-
-def _mask_tensor(parameter: Parameter) -> torch.Tensor:
-    shape, mask = parameter.shape, parameter.mask
-    return torch.ones(shape, dtype=torch.bool) if mask is None else torch.from_numpy(mask.to_array())

@@ -13,21 +13,24 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx_ir
-import onnxscript.optimizer
 import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils import _pytree as pytree
 
 from deepstruct import dtypes
-from deepstruct.converters import onnx_keys, onnx_reading, torch_masks, torch_tensors
-from deepstruct.errors import UnsupportedError
+from deepstruct.converters import torch_masks, torch_tensors
+from deepstruct.errors import MissingDependencyError, UnsupportedError
 from deepstruct.formats import ReadOptions
 from deepstruct.losses import Loss
 from deepstruct.structure import Parameter, Structure
+
+if TYPE_CHECKING:
+    import onnx_ir
+
+    from deepstruct.model import Model
 
 _SCOPES = "pkg.torch.onnx.name_scopes"  # torch.onnx: path of modules, then the operator's own name
 _SUBJECT = Path("the exported program")
@@ -53,11 +56,11 @@ def from_module(
         dynamic_shapes = pytree.tree_map(
             lambda value: {0: Dim.AUTO} if isinstance(value, Tensor) and value.ndim else None, arguments
         )
-    with _evaluating(module), torch.no_grad(), _quiet():
+    with evaluating(module), torch.no_grad(), quiet():
         try:
             program = torch.export.export(module, arguments, dynamic_shapes=dynamic_shapes, strict=False)
         except Exception as error:  # whatever the module's own code raises
-            raise UnsupportedError(f"torch.export cannot trace the module: {_first_line(error)}") from error
+            raise UnsupportedError(f"torch.export cannot trace the module: {first_line(error)}") from error
     return from_program(program, losses)
 
 
@@ -67,15 +70,11 @@ def from_program(program: ExportedProgram, losses: list[Loss]) -> tuple[Structur
     Raises:
         UnsupportedError: an operator has no ONNX counterpart.
     """
-    with _quiet():
-        try:
-            lowered = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False)
-        except Exception as error:  # of torch's exporter, which has no common root
-            raise UnsupportedError(f"torch.onnx cannot lower the program: {_first_line(error)}") from error
-    assert lowered is not None
     tensors = {name: t for name, t in {**program.state_dict, **program.constants}.items() if isinstance(t, Tensor)}
-    proto = onnx_ir.to_proto(_simplified(lowered.model, set(tensors)))
-    read = onnx_reading.from_proto(proto, _SUBJECT, ReadOptions(), [])
+    try:
+        read = _lowered(program, set(tensors))
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(error.name or "onnxscript", "all", "tracing torch modules") from error
     assert read.weights is not None
     for parameter in read.structure.parameters:  # numbers that the lowering made, such as the scale of attention
         tensors[parameter.name] = torch_tensors.to_tensor(read.weights[parameter.name], parameter.dtype)
@@ -83,14 +82,34 @@ def from_program(program: ExportedProgram, losses: list[Loss]) -> tuple[Structur
     return torch_masks.absorb(structure, tensors, set(program.graph_signature.parameters))
 
 
-def _simplified(model: onnx_ir.Model, names: set[str]) -> onnx_ir.Model:
-    """A model whose named initializers are inputs, simplified around them, with nothing but scopes as metadata."""
+def _lowered(program: ExportedProgram, names: set[str]) -> Model:
+    """The model of a program as ONNX operators, in which the named tensors are inputs."""
+    from deepstruct.converters import onnx_reading
+
+    with quiet():
+        try:
+            lowered = torch.onnx.export(program, dynamo=True, optimize=False, verbose=False)
+        except ModuleNotFoundError:
+            raise
+        except Exception as error:  # of torch's exporter, which has no common root
+            raise UnsupportedError(f"torch.onnx cannot lower the program: {first_line(error)}") from error
+    assert lowered is not None
+    _simplify(lowered.model, names)
+    return onnx_reading.from_proto(lowered.model_proto, _SUBJECT, ReadOptions(), [])
+
+
+def _simplify(model: onnx_ir.Model, names: set[str]) -> None:
+    """Makes the named initializers inputs, simplifies around them, and keeps nothing but scopes as metadata."""
+    from onnxscript import optimizer
+
+    from deepstruct.converters import onnx_keys
+
     graph = model.graph
     for name in names & graph.initializers.keys():
         value = graph.initializers.pop(name)
         value.const_value = None
         graph.inputs.append(value)
-    onnxscript.optimizer.optimize(model, onnx_shape_inference=False)
+    optimizer.optimize(model, onnx_shape_inference=False)
     symbols: dict[str, str] = {}
     for value in graph.inputs:
         if value.name not in names:
@@ -104,11 +123,12 @@ def _simplified(model: onnx_ir.Model, names: set[str]) -> onnx_ir.Model:
         node.metadata_props.clear()
         if len(scopes) > 1 and not scopes[-2].startswith("_empty_nn_module"):
             node.metadata_props[onnx_keys.SCOPE] = scopes[-2]
-    return model
 
 
 def _name_dimensions(value: onnx_ir.Value, symbols: dict[str, str], *, given: bool = True) -> None:
     """Calls the open first dimension of inputs ``batch``, and other open ones ``dim_1``, ``dim_2`` and so on."""
+    import onnx_ir
+
     dims: list[int | str | None] = []
     for position, dim in enumerate(value.shape or ()):
         if isinstance(dim, int):
@@ -159,7 +179,7 @@ def _two_samples(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 @contextlib.contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
+def evaluating(module: nn.Module) -> Iterator[None]:
     """Evaluation mode; afterwards every part of the module is in the mode that it was in."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
@@ -171,7 +191,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps torch's exporter from talking; what matters ends in an error."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -184,6 +204,7 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line of bounded length."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0]:.200}" if lines else type(error).__name__

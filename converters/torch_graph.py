@@ -95,7 +95,7 @@ class StructureModule(MaskableModule):
         self._constants = _constants(structure)
         self._numbers = {name: constant.tolist() for name, constant in self._constants.items()}
         self._last_uses = _last_uses(structure)
-        self._mask_keys = mask_keys(structure)
+        self.mask_keys = mask_keys(structure)
         untrained = _untrained(structure)
         for parameter in structure.parameters:
             self._add(parameter, parameter.name not in untrained)
@@ -119,7 +119,7 @@ class StructureModule(MaskableModule):
                 owner.register_buffer(name, tensor)
             if parameter.mask is not None:
                 mask = torch.from_numpy(parameter.mask.to_array()).to(tensor.device)
-                owner.register_buffer(self._mask_keys[parameter.name].rpartition(".")[2], mask)
+                owner.register_buffer(self.mask_keys[parameter.name].rpartition(".")[2], mask)
         except (KeyError, AttributeError) as error:
             raise UnsupportedError(f"parameter {parameter.name!r} cannot be called so in torch: {error}") from error
 
@@ -132,7 +132,7 @@ class StructureModule(MaskableModule):
         torch_operators_initialisation.initialise(self._structure, self.tensors())
         if not keep_mask:
             with torch.no_grad():
-                for key in self._mask_keys.values():
+                for key in self.mask_keys.values():
                     self._tensor(key).fill_(True)
 
     def _tensor(self, name: str) -> Tensor:
@@ -153,13 +153,13 @@ class StructureModule(MaskableModule):
             for parameter in self._structure.parameters:
                 if parameter.mask is not None:
                     kept = self._tensor(parameter.name).abs() >= theta
-                    self._tensor(self._mask_keys[parameter.name]).copy_(kept)
+                    self._tensor(self.mask_keys[parameter.name]).copy_(kept)
 
     def _effective(self, parameter: Parameter) -> Tensor:
         tensor = self._tensor(parameter.name)
         if parameter.mask is None:
             return tensor
-        return torch.where(self._tensor(self._mask_keys[parameter.name]), tensor, torch.zeros((), dtype=tensor.dtype))
+        return torch.where(self._tensor(self.mask_keys[parameter.name]), tensor, torch.zeros((), dtype=tensor.dtype))
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameter name -> tensor."""
@@ -171,7 +171,7 @@ class StructureModule(MaskableModule):
         for parameter in self._structure.parameters:
             mask = parameter.mask
             if mask is not None:
-                mask = Mask.from_array(self._tensor(self._mask_keys[parameter.name]).detach().cpu().numpy())
+                mask = Mask.from_array(self._tensor(self.mask_keys[parameter.name]).detach().cpu().numpy())
             dtype = torch_operators_dtypes.name_of(self._tensor(parameter.name).dtype)
             parameters.append(replace(parameter, mask=mask, dtype=dtype))
         return replace(self._structure, parameters=tuple(parameters))

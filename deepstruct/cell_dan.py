@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
 from deepstruct.graph import Vertex, layers_of
-from deepstruct.masked import MaskableModule
+from deepstruct.masked import MaskableModule, checked_sizes
 
 __all__ = ["DeepCellDAN"]
 
@@ -45,19 +45,19 @@ class DeepCellDAN(MaskableModule):
                 edges are.
 
         Raises:
-            ValueError: the graph is undirected, has parallel edges, a cycle or no vertex.
-            TypeError: the constructor made no module.
+            TypeError: the structure is no networkx graph, a size no integer, or the constructor made no module.
+            ValueError: the graph is undirected, has parallel edges, a cycle or no vertex, or a size is not positive.
         """
         super().__init__()
-        graph = structure
-        layers = layers_of(graph)
+        _, self._input_channel_size, num_classes = checked_sizes(1, input_channel_size, num_classes)
+        layers = layers_of(structure)
+        graph = structure if structure.is_directed() else nx.DiGraph(structure)  # no edges, so no directions
         layer_of = {vertex: number for number, layer in enumerate(layers) for vertex in layer}
         position = {vertex: number for number, vertex in enumerate(graph)}
         self.vertices: tuple[Vertex, ...] = tuple(position)
         self.predecessors = tuple(tuple(position[source] for source in graph.predecessors(v)) for v in position)
         self._order = [position[vertex] for layer in layers for vertex in layer]
         self._sinks = [position[vertex] for vertex in position if graph.out_degree(vertex) == 0]
-        self._input_channel_size = int(input_channel_size)
         self._nodes = nn.ModuleList()
         for vertex in position:
             cell = cell_constructor(
@@ -73,7 +73,7 @@ class DeepCellDAN(MaskableModule):
             self._nodes.append(cell)
         self._last_convolution = nn.Conv2d(len(self._sinks), _CHANNELS, (1, 1))
         self._last_batch_norm = nn.BatchNorm2d(_CHANNELS)
-        self._last_fc = nn.Linear(_CHANNELS, int(num_classes))
+        self._last_fc = nn.Linear(_CHANNELS, num_classes)
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (batch, channels, height, width) to (batch, num_classes).

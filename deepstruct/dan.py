@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from itertools import chain, pairwise
-from typing import cast
+from itertools import accumulate, chain, islice, pairwise
+from typing import TYPE_CHECKING, cast
 
 import networkx as nx
 import numpy as np
@@ -15,14 +14,22 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from deepstruct import dan_kernel
 from deepstruct.dan_kernel import Layout
-from deepstruct.graph import CachedLayeredGraph, Vertex, layers_of
-from deepstruct.masked import MaskableModule, MaskedLinearLayer
-from deepstruct.packing import PackedLayers, PackedTensors
+from deepstruct.graph import CachedLayeredGraph, LayeredGraph, Vertex, layers_of
+from deepstruct.masked import MaskableModule, MaskedLinearLayer, checked_sizes
+from deepstruct.packing import PackedLayers, PackedTensors, has_no_hooks
+from deepstruct.units import Block, unit_adjacency, unit_graph
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array  # type: ignore[import-untyped]  # scipy has no types
 
 __all__ = ["MaskedDeepDAN"]
+
+
+_LAYERED_BY_PATHS = (nx.DiGraph, LayeredGraph, CachedLayeredGraph)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,21 +110,14 @@ class MaskedDeepDAN(MaskableModule):
                 ``state_dict`` is the same.
 
         Raises:
+            TypeError: the structure is no networkx graph, or a size no integer.
             ValueError: the graph is undirected, has parallel edges, a cycle or no vertex, or a size is not positive.
         """
         super().__init__()
-        features = size_input if isinstance(size_input, int) else math.prod(int(size) for size in size_input)
-        if min(features, size_output) < 1:
-            raise ValueError(f"layer sizes must be positive, not {features} inputs and {size_output} outputs")
+        features, size_output = checked_sizes(size_input, size_output)
         wiring, connections = _wiring(structure)
         self._build(
-            features,
-            int(size_output),
-            wiring,
-            connections,
-            bool(use_layer_norm),
-            bool(sum_before_activation),
-            packed=packed,
+            features, size_output, wiring, connections, bool(use_layer_norm), bool(sum_before_activation), packed=packed
         )
 
     @classmethod
@@ -131,11 +131,12 @@ class MaskedDeepDAN(MaskableModule):
         sum_before_activation: bool = False,
     ) -> MaskedDeepDAN:
         """A network with the layers of a wiring and empty masks between its hidden layers."""
+        features, size_output = checked_sizes(size_input, size_output)
         module = cls.__new__(cls)
         MaskableModule.__init__(module)
         none = np.empty(0, np.int64)
         module._build(
-            size_input, size_output, wiring, Connections(none, none), use_layer_norm, sum_before_activation, packed=True
+            features, size_output, wiring, Connections(none, none), use_layer_norm, sum_before_activation, packed=True
         )
         return module
 
@@ -165,14 +166,14 @@ class MaskedDeepDAN(MaskableModule):
         self.layer_first = MaskedLinearLayer(features, sizes[0])
         layers: list[nn.ModuleList]
         if packed:
-            existing, arrivals = (connections.layer, connections.index), self._layout.arrivals()
-            self._packed = PackedTensors(shapes, biased, self._leaving, existing, arrivals)
+            existing = (connections.layer, connections.index)
+            self._packed = PackedTensors(shapes, biased, self._leaving, existing)
             layers = [PackedLayers(self._packed, part) for part in (range(main), range(main, len(pairs)))]
         else:
-            made = [
-                _layer(connections.index[connections.layer == position], shape, bias)
-                for position, (shape, bias) in enumerate(zip(shapes, biased, strict=True))
-            ]
+            order = np.argsort(connections.layer, kind="stable")
+            ends = np.searchsorted(connections.layer[order], np.arange(1, len(pairs)))
+            entries = np.split(connections.index[order], ends) if pairs else []
+            made = [_layer(*parts) for parts in zip(entries, shapes, biased, strict=True)]
             layers = [nn.ModuleList(made[:main]), nn.ModuleList(made[main:])]
         self.layers_main_hidden = layers[0]
         self.layer_normalizations = nn.ModuleList(nn.LayerNorm(size) for size in sizes if use_layer_norm)
@@ -194,26 +195,29 @@ class MaskedDeepDAN(MaskableModule):
             include_input: begin with the input features instead of the first layer.
             include_output: end with the output features instead of the last layer.
         """
-        graph = CachedLayeredGraph()
-        offset = self.layer_first.in_features if include_input else 0
-        graph.add_nodes_from(range(offset))
-        starts = []
-        for keys in self.wiring.vertices:
-            starts.append(offset)
-            graph.add_nodes_from((offset + unit, {"vertex": key}) for unit, key in enumerate(keys))
-            offset += len(keys)
+        first = self.layer_first.in_features if include_input else 0
+        graph = unit_graph(*self._units(include_input, include_output))
+        for unit, vertex in enumerate(chain.from_iterable(self.wiring.vertices), first):
+            graph.nodes[unit]["vertex"] = vertex
+        return graph
+
+    def adjacency(self, include_input: bool = False, include_output: bool = False) -> csr_array:
+        """The same as a bool matrix, (units, units), row = source, column = target; needs scipy."""
+        return unit_adjacency(*self._units(include_input, include_output))
+
+    def _units(self, include_input: bool, include_output: bool) -> tuple[int, list[Block]]:
+        """Number of units and the blocks of connections between them."""
+        first = self.layer_first.in_features if include_input else 0
+        starts = [first, *(first + end for end in accumulate(self.wiring.sizes))]
         blocks = [
-            (layer, starts[source], starts[target])
+            Block(layer, starts[source], starts[target])
             for (source, target), layer in zip(self.wiring.pairs, self._masked_layers(), strict=True)
         ]
         if include_input:
-            blocks.insert(0, (self.layer_first, 0, starts[0]))
+            blocks.insert(0, Block(self.layer_first, 0, first))
         if include_output:
-            graph.add_nodes_from(range(offset, offset + self.layer_out.out_features))
-            blocks.append((self.layer_out, starts[-1], offset))
-        for layer, first_source, first_target in blocks:
-            graph.add_edges_from(layer.connections(first_source, first_target))
-        return graph
+            blocks.append(Block(self.layer_out, starts[-2], starts[-1]))
+        return starts[-1] + (self.layer_out.out_features if include_output else 0), blocks
 
     def _masked_layers(self) -> Iterator[MaskedLinearLayer]:
         for layers in (self.layers_main_hidden, self.layers_skip_hidden):
@@ -224,11 +228,13 @@ class MaskedDeepDAN(MaskableModule):
         first: Tensor = self.activation(self.layer_first(input.flatten(start_dim=1)))
         if not self._is_untouched():
             last = self._hidden(first, self._one_by_one())
-        elif self.use_layer_norm or _is_transformed(first):
-            last = self._hidden(first, self._together())
         else:
             packed = self._packed
-            last = dan_kernel.last_layer(self._layout, first, packed.masked(), packed.bias, packed.arrivals)
+            weights = packed.masked()
+            if self.use_layer_norm or _is_transformed(first):
+                last = self._in_plain_torch(first, weights, packed.bias)
+            else:
+                last = dan_kernel.last_layer(self._layout, first, weights, packed.bias, self._in_plain_torch)
         result: Tensor = self.layer_out(last)
         return result
 
@@ -244,11 +250,12 @@ class MaskedDeepDAN(MaskableModule):
 
     def _is_untouched(self) -> bool:
         """Whether the hidden layers are packed and nothing but masks and numbers was changed in them."""
-        relu = self.activation
-        if type(relu) is not nn.ReLU or relu._forward_hooks or relu._forward_pre_hooks:
+        if type(self.activation) is not nn.ReLU or not has_no_hooks(self.activation):
             return False
         both = (self.layers_main_hidden, self.layers_skip_hidden)
-        return all(isinstance(layers, PackedLayers) and layers.is_untouched for layers in both)
+        if _has_any_global_hook():  # type: ignore[no-untyped-call]  # torch has no type for it
+            return False
+        return all(isinstance(layers, PackedLayers) and layers.are_untouched for layers in both)
 
     def _one_by_one(self) -> Callable[[Tensor, int], Sequence[Tensor]]:
         """What goes from a layer to each of its targets, the next layer first: (batch, units of the target) each."""
@@ -262,25 +269,25 @@ class MaskedDeepDAN(MaskableModule):
 
         return leave
 
-    def _together(self) -> Callable[[Tensor, int], Sequence[Tensor]]:
-        """The same in one matrix product for all targets of a layer."""
+    def _in_plain_torch(self, first: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+        """The units of the last layer in one matrix product for all targets of a layer."""
         layout = self._layout
-        weights, biases = layout.matrices(self._packed.masked()), self._packed.biases()
+        matrices, parts = layout.matrices(weights), self._packed.parts_of_bias(biases)
         rows = [[layout.sizes[target] for target in targets] for targets in layout.targets]
 
         def leave(hidden: Tensor, source: int) -> Sequence[Tensor]:
-            sizes, bias = rows[source], biases[source]
+            sizes, bias = rows[source], parts[source]
             if self.sum_before_activation:
                 bias = F.pad(bias, (0, sum(sizes[1:])))  # skip layers have none
-            product = F.linear(hidden, weights[source], bias)
+            product = F.linear(hidden, matrices[source], bias)
             if self.sum_before_activation:
                 return product.split_with_sizes(sizes, dim=1)
             if self.use_layer_norm:
                 main, skips = product.split_with_sizes([sizes[0], sum(sizes[1:])], dim=1)
                 product = torch.cat([self.layer_normalizations[source + 1](main), skips], dim=1)
-            return torch.relu_(product).split_with_sizes(sizes, dim=1)
+            return torch.relu(product).split_with_sizes(sizes, dim=1)
 
-        return leave
+        return self._hidden(first, leave)
 
     def _join(self, pieces: list[Tensor], target: int) -> Tensor:
         """The units of a layer, (batch, units), from all that arrives there."""
@@ -296,38 +303,70 @@ def _is_transformed(tensor: Tensor) -> bool:
     """Whether something other than plain autograd follows the computation."""
     return (
         torch.compiler.is_compiling()
+        or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]  # torch has no type for it
         or torch.is_autocast_enabled(tensor.device.type)
+        or torch.autograd.forward_ad._current_level >= 0
         or torch._C._functorch.peek_interpreter_stack() is not None
     )
 
 
-def _layer(connections: NDArray[np.int64], shape: tuple[int, int], bias: bool) -> MaskedLinearLayer:
+def _layer(entries: NDArray[np.int64], shape: tuple[int, int], bias: bool) -> MaskedLinearLayer:
     layer = MaskedLinearLayer(shape[1], shape[0], bias)
-    mask = torch.zeros(shape, dtype=torch.bool)
-    mask.view(-1)[torch.from_numpy(connections)] = True
+    mask = torch.zeros(shape, dtype=torch.bool, device="cpu")
+    mask.view(-1)[torch.from_numpy(entries)] = True
     layer.mask = mask
     return layer
 
 
 def _wiring(graph: nx.DiGraph) -> tuple[Wiring, Connections]:  # type: ignore[type-arg]  # as above
     """The layers of a graph and its edges as entries of masks, in time linear in vertices and edges."""
-    vertices = tuple(map(tuple, layers_of(graph)))
-    layers, flat = len(vertices), list(chain.from_iterable(vertices))
-    sizes = np.array([len(layer) for layer in vertices])
-    number = {vertex: position for position, vertex in enumerate(flat)}
-    layer_of = np.repeat(np.arange(layers), sizes)
-    unit_of = np.arange(len(flat)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    tails = [number[vertex] for vertex in graph]
-    heads = [head for _, neighbours in graph.adjacency() for head in neighbours]
-    sources = np.repeat(np.array(tails), [len(neighbours) for _, neighbours in graph.adjacency()])
-    targets = np.fromiter(map(number.__getitem__, heads), np.int64, len(heads))
-    source, target = layer_of[sources], layer_of[targets]
+    if not isinstance(graph, nx.Graph):
+        layers_of(graph)  # says what is wrong
+    keys, neighbours = list(graph), [targets for _, targets in graph.adjacency()]
+    position = {vertex: number for number, vertex in enumerate(keys)}
+    degrees = np.fromiter(map(len, neighbours), np.int64, len(keys))
+    heads = np.fromiter(map(position.__getitem__, chain.from_iterable(neighbours)), np.int64, degrees.sum())
+    tails = np.repeat(np.arange(len(keys)), degrees)
+    if type(graph) in _LAYERED_BY_PATHS and keys:
+        order, sizes = _longest_paths(graph, degrees, heads)
+    else:
+        own = layers_of(graph)
+        order, sizes = np.array([position[vertex] for layer in own for vertex in layer]), np.array(list(map(len, own)))
+    starts = np.cumsum(sizes) - sizes
+    layer_of, unit_of = np.empty((2, len(keys)), np.int64)
+    layer_of[order] = np.repeat(np.arange(sizes.size), sizes)
+    unit_of[order] = np.arange(len(keys)) - np.repeat(starts, sizes)
+    source, target = layer_of[tails], layer_of[heads]
     for edge in np.flatnonzero(source >= target)[:1]:
-        tail, head = flat[sources[edge]], flat[targets[edge]]
-        raise ValueError(f"the edge {tail!r} -> {head!r} does not lead to a later layer")
+        raise ValueError(f"the edge {keys[tails[edge]]!r} -> {keys[heads[edge]]!r} does not lead to a later layer")
     is_skip = target - source > 1
-    key = target * layers + source
+    key = target * sizes.size + source
     skips = np.unique(key[is_skip])
-    layer = np.where(is_skip, layers - 1 + np.searchsorted(skips, key), source)
-    index = unit_of[targets] * sizes[source] + unit_of[sources]
-    return Wiring(vertices, tuple((int(k % layers), int(k // layers)) for k in skips)), Connections(layer, index)
+    layer = np.where(is_skip, sizes.size - 1 + np.searchsorted(skips, key), source)
+    index = unit_of[heads] * sizes[source] + unit_of[tails]
+    flat = map(keys.__getitem__, order.tolist())
+    vertices = tuple(tuple(islice(flat, size)) for size in sizes.tolist())
+    pairs = zip((skips % sizes.size).tolist(), (skips // sizes.size).tolist(), strict=True)
+    return Wiring(vertices, tuple(pairs)), Connections(layer, index)
+
+
+def _longest_paths(
+    graph: nx.DiGraph,  # type: ignore[type-arg]  # as above
+    degrees: NDArray[np.int64],
+    heads: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of the vertices by layer, and the size of each layer; the edges are given by position."""
+    waiting = np.bincount(heads, minlength=degrees.size).tolist()
+    ends, targets = np.cumsum(degrees).tolist(), heads.tolist()
+    layers = [0] * degrees.size
+    reached = [vertex for vertex, number in enumerate(waiting) if not number]
+    for vertex in reached:  # grows; layers never decrease on the way, so the last edge into a vertex decides
+        following = layers[vertex] + 1
+        for target in targets[ends[vertex - 1] if vertex else 0 : ends[vertex]]:
+            waiting[target] -= 1
+            if not waiting[target]:
+                layers[target] = following
+                reached.append(target)
+    if len(reached) < degrees.size:
+        layers_of(graph)  # says where the cycle is
+    return np.argsort(layers, kind="stable"), np.bincount(layers)

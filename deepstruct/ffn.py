@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from deepstruct.graph import CachedLayeredGraph
-from deepstruct.masked import MaskableModule, MaskedLinearLayer, maskable_layers
+from deepstruct.masked import MaskableModule, MaskedLinearLayer, checked_sizes, maskable_layers
+from deepstruct.units import Block, unit_adjacency, unit_graph
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array  # type: ignore[import-untyped]  # scipy has no types
 
 
 class MaskedDeepFFN(MaskableModule):
@@ -33,14 +37,15 @@ class MaskedDeepFFN(MaskableModule):
             size_output: number of output features.
             hidden_layers: sizes of the hidden layers, at least one.
             use_layer_norm: normalise before the activation of every hidden layer but the first.
+
+        Raises:
+            TypeError: a size is no integer.
+            ValueError: a size is not positive, or there is no hidden layer.
         """
         super().__init__()
-        features = size_input if isinstance(size_input, int) else math.prod(int(size) for size in size_input)
-        sizes = [int(size) for size in hidden_layers]
+        features, size_output, *sizes = checked_sizes(size_input, size_output, *hidden_layers)
         if not sizes:
             raise ValueError("hidden_layers must name at least one layer size")
-        if min(features, size_output, *sizes) < 1:
-            raise ValueError(f"layer sizes must be positive, not {[features, *sizes, size_output]}")
         self._activation = nn.ReLU()
         self._layer_first = MaskedLinearLayer(features, sizes[0])
         self._layers_hidden = nn.ModuleList()
@@ -60,18 +65,22 @@ class MaskedDeepFFN(MaskableModule):
             include_input: begin with the input features instead of the first hidden layer.
             include_output: end with the output features instead of the last hidden layer.
         """
+        return unit_graph(*self._units(include_input, include_output))
+
+    def adjacency(self, include_input: bool = False, include_output: bool = False) -> csr_array:
+        """The same as a bool matrix, (units, units), row = source, column = target; needs scipy."""
+        return unit_adjacency(*self._units(include_input, include_output))
+
+    def _units(self, include_input: bool, include_output: bool) -> tuple[int, list[Block]]:
+        """Number of units and the blocks of connections between them."""
         layers = list(maskable_layers(self))
         chosen = layers[0 if include_input else 1 : len(layers) if include_output else -1]
-        graph = CachedLayeredGraph()
-        graph.add_nodes_from(range(chosen[0].in_features if chosen else layers[0].out_features))
-        offset = 0
+        units = chosen[0].in_features if chosen else layers[0].out_features
+        blocks = []
         for layer in chosen:
-            first = offset + layer.in_features
-            graph.add_nodes_from(range(first, first + layer.out_features))
-            source, target = layer.mask.T.nonzero(as_tuple=True)
-            graph.add_edges_from(zip((source + offset).tolist(), (target + first).tolist(), strict=True))
-            offset = first
-        return graph
+            blocks.append(Block(layer, units - layer.in_features, units))
+            units += layer.out_features
+        return units, blocks
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (batch, ...) to (batch, size_output); everything behind the batch is flattened."""

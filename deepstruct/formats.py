@@ -105,8 +105,8 @@ class Converter(Protocol):
     def write(self, model: Model, path: Path, targets: Targets, options: WriteOptions) -> list[Loss]:
         """Writes a model through `targets` and returns what the format could not carry."""
 
-    def from_object(self, value: Any, losses: list[Loss], *, infer_masks: bool = False) -> Model:
-        """The model of a live object of the row's `object_type`."""
+    def from_object(self, value: Any, losses: list[Loss], **options: Any) -> Model:
+        """The model of a live object of the row's `object_type`; options are those of `deepstruct.from_module`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,6 +199,20 @@ BUILT_IN: tuple[Format, ...] = (
         requires=("torch",),
         extra="torch",
         specification="https://docs.pytorch.org/docs/stable/notes/serialization.html",
+    ),
+    Format(
+        name="torch-export",
+        summary="program that torch.export has saved",
+        suffixes=(".pt2",),
+        converter="deepstruct.converters.torch_programs",
+        reads=True,
+        writes=False,
+        carries=_EVERYTHING,
+        options=frozenset({"infer_masks", "trust_pickle"}),
+        object_type="torch.export.exported_program:ExportedProgram",
+        requires=("torch",),
+        extra="torch",
+        specification="https://docs.pytorch.org/docs/stable/export.html",
     ),
 )
 

@@ -66,15 +66,17 @@ def load(
 
 
 def save(
-    model: Model | torch.nn.Module,
+    model: Model | torch.nn.Module | torch.export.ExportedProgram,
     path: PathLike,
     *,
     format: str | None = None,
     overwrite: bool = True,
     fail_on_loss: bool = False,
+    example_inputs: Any = None,
+    dynamic_shapes: Any = None,
     **options: Any,
 ) -> Report:
-    """Writes a model, or a torch module of a kind that converters know; all files appear, or none.
+    """Writes a model, a torch module or an exported program; all files appear, or none.
 
     Args:
         model: what to write.
@@ -82,6 +84,8 @@ def save(
         format: name of the format, else told from the suffix.
         overwrite: replace existing files.
         fail_on_loss: write nothing if something cannot be carried.
+        example_inputs: of a module; see `from_module`.
+        dynamic_shapes: of a module; see `from_module`.
         options: fields of `deepstruct.formats.WriteOptions`.
 
     Raises:
@@ -90,7 +94,7 @@ def save(
     """
     losses: list[Loss] = []
     if not isinstance(model, Model):
-        model = formats.of_object(model).load().from_object(model, losses)
+        model = _from_object(model, losses, example_inputs=example_inputs, dynamic_shapes=dynamic_shapes)
     return _write(model, Path(path), format, losses, overwrite, fail_on_loss, options)
 
 
@@ -127,22 +131,44 @@ def convert(
     return _write(model, Path(target), target_format, losses, overwrite, fail_on_loss, writing)
 
 
-def from_module(module: torch.nn.Module, *, infer_masks: bool = False, losses: list[Loss] | None = None) -> Model:
+def from_module(
+    module: torch.nn.Module | torch.export.ExportedProgram,
+    example_inputs: Any = None,
+    *,
+    dynamic_shapes: Any = None,
+    infer_masks: bool = False,
+    losses: list[Loss] | None = None,
+) -> Model:
     """The model of a live torch module, in evaluation mode; its numbers are the module's own, not copies.
 
+    Networks of `deepstruct.sparse` and `deepstruct.recurrent` and chains of linear layers in `nn.Sequential` are read
+    off; any other module is traced by `torch.export` with example inputs.
+
     Args:
-        module: of a kind that `docs/converters.md` lists.
+        module: the module, or a program that `torch.export` made.
+        example_inputs: positional arguments for one call, as a tuple, or a single tensor; needed to trace a module.
+        dynamic_shapes: which dimensions of the inputs are open, as `torch.export.export` takes them; by default
+            the first of each, if the module's own code allows.
         infer_masks: where there is no mask, take the zeros of matrices and higher tensors for masked entries.
         losses: gets what the module has and a Model cannot; without a list, a `LossWarning` tells.
 
     Raises:
-        UnsupportedError: the module, or one inside it, is of a kind that is not mapped; its path is named.
+        UnsupportedError: the module, or one inside it, does not say what it computes, or cannot be traced.
     """
     collected: list[Loss] = [] if losses is None else losses
-    model = formats.of_object(module).load().from_object(module, collected, infer_masks=infer_masks)
+    given = {"example_inputs": example_inputs, "dynamic_shapes": dynamic_shapes}
+    model = _from_object(module, collected, infer_masks=infer_masks, **given)
     if losses is None:
         _warn(f"a {type(module).__name__}", collected)
     return model
+
+
+def _from_object(value: Any, losses: list[Loss], **options: Any) -> Model:
+    """The model of a live object; converters that know no examples are not asked about them."""
+    converter = formats.of_object(value).load()
+    return converter.from_object(
+        value, losses, **{k: v for k, v in options.items() if v is not None and v is not False}
+    )
 
 
 def _warn(source: str, losses: list[Loss]) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
-from typing import Any
+import math
+import operator
+from collections.abc import Iterable, Iterator
+from typing import Any, SupportsIndex
 
-import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
@@ -37,12 +38,26 @@ def checked_mask(mask: Any, weight: Tensor) -> Tensor:
     Raises:
         ValueError: it has another shape than the weight, or other values than zeros and ones.
     """
-    value = torch.as_tensor(mask).detach()
+    value = mask.detach() if isinstance(mask, Tensor) else torch.as_tensor(mask, device=weight.device)
     if value.shape != weight.shape:
         raise ValueError(f"the mask has shape {tuple(value.shape)}, the weight {tuple(weight.shape)}")
     if not bool(((value == 0) | (value == 1)).all()):
         raise ValueError("a mask holds only 0 and 1, or False and True")
     return value != 0
+
+
+def checked_sizes(size_input: SupportsIndex | Iterable[SupportsIndex], *others: SupportsIndex) -> list[int]:
+    """Number of input features, of which several extents are multiplied, and other sizes of layers.
+
+    Raises:
+        TypeError: a size is no integer.
+        ValueError: a size is not positive.
+    """
+    extents = size_input if isinstance(size_input, Iterable) else [size_input]
+    inputs, sizes = list(map(operator.index, extents)), list(map(operator.index, others))
+    if min([*inputs, *sizes], default=1) < 1:
+        raise ValueError(f"layer sizes must be positive, not {[*inputs, *sizes]}")
+    return [math.prod(inputs), *sizes]
 
 
 class MaskableModule(nn.Module):
@@ -135,11 +150,6 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
             raise ValueError(f"the saliency has shape {tuple(saliency.shape)}, the weight {tuple(self.weight.shape)}")
         self._saliency = saliency
 
-    def connections(self, first_source: int = 0, first_target: int = 0) -> Iterator[tuple[int, int]]:
-        """(source, target) of each connection that exists, numbered from `first_source` and `first_target`."""
-        target, source = np.nonzero(self.mask.detach().cpu().numpy())
-        return zip((source + first_source).tolist(), (target + first_target).tolist(), strict=True)
-
     def get_weight_count(self) -> Tensor:
         """Number of connections that exist, as a 0-d tensor."""
         return self.mask.sum()
@@ -176,6 +186,20 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
         soft = self._mask.softmax(dim=2)[..., 1].to(self.weight.dtype)
         finite = self.weight.detach().nan_to_num(0, 0, 0)
         return torch.where(self.mask.bool(), self.weight, 0) + finite * (soft - soft.detach())
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        """Takes masks of any dtype, also where torch would put the given tensor itself into the layer."""
+        mask = state_dict.get(f"{prefix}_mask")
+        if isinstance(mask, Tensor) and not self._masks_as_params and mask.shape == self.weight.shape:
+            try:
+                state_dict = {**state_dict, f"{prefix}_mask": checked_mask(mask, self.weight)}
+            except ValueError as error:
+                *_, errors = rest
+                errors.append(f"{prefix}_mask: {error}")
+                return
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (..., in) to (..., out), in the dtype of the weights."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Sequence
-from typing import Any, cast
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from deepstruct.masked import MaskedLinearLayer
 
-_DRAWN_WHOLE = 2**24  # entries
+_DRAWN_WHOLE = 2**22  # entries
 
 
 class PackedTensors(nn.Module):
@@ -31,7 +31,6 @@ class PackedTensors(nn.Module):
     """
 
     mask: Tensor
-    arrivals: Tensor
 
     def __init__(
         self,
@@ -39,11 +38,10 @@ class PackedTensors(nn.Module):
         biased: Sequence[bool],
         groups: Sequence[Sequence[int]],
         connections: tuple[NDArray[np.int64], NDArray[np.int64]],
-        arrivals: Tensor,
     ) -> None:
         """Tensors drawn from the distribution with which `torch.nn.Linear` begins.
 
-        Entries that do not exist are drawn as well, unless there are more than 2^24 of all: then they are left 0,
+        Entries that do not exist are drawn as well, unless there are more than 2^22 of all: then they are left 0,
         and memory without any connection is never taken from the system.
 
         Args:
@@ -51,7 +49,6 @@ class PackedTensors(nn.Module):
             biased: whether each layer has a bias.
             groups: positions of the layers of each group, all of which have the same inputs.
             connections: of the entries that exist, position of the layer and row-major index into it.
-            arrivals: int64 of any shape, kept beside the tensors on their device.
         """
         super().__init__()
         self.shapes = list(shapes)
@@ -70,32 +67,32 @@ class PackedTensors(nn.Module):
                     self._first_row[position] = rows
                     rows += out
             self._bias_rows[-1] += rows
+        weight, bias = _zeros(entries, torch.get_default_dtype()), _zeros(rows, torch.get_default_dtype())
+        mask = _zeros(entries, torch.bool)
         layer, index = connections
         indices = np.array(self._first_entry, dtype=np.int64)[layer] + index
-        mask = _zeros(entries, torch.bool)
+        if entries > _DRAWN_WHOLE:
+            order = np.argsort(indices)  # memory is taken fastest in its own order
+            indices, bounds = indices[order], np.array([columns**-0.5 for _, columns in shapes])[layer[order]]
+            drawn = torch.rand(indices.size, dtype=weight.dtype, device="cpu") * 2 - 1
+            weight[torch.from_numpy(indices)] = drawn * torch.from_numpy(bounds).to(weight.dtype)
         mask.numpy()[indices] = True
-        weight, bias = _zeros(entries, torch.get_default_dtype()), _zeros(rows, torch.get_default_dtype())
         for values, sizes in ((weight, self._areas), (bias, self._bias_rows)):
             if values is bias or entries <= _DRAWN_WHOLE:
                 for part, columns in zip(values.split_with_sizes(sizes), self._columns, strict=True):
                     part.uniform_(-(columns**-0.5), columns**-0.5)
-        if entries > _DRAWN_WHOLE:
-            bounds = np.array([columns**-0.5 for _, columns in shapes])[layer]
-            drawn = torch.rand(indices.size, dtype=weight.dtype, device="cpu") * 2 - 1
-            weight[torch.from_numpy(indices)] = drawn * torch.from_numpy(bounds).to(weight.dtype)
         device = torch.get_default_device()
         self.weight = nn.Parameter(weight.to(device))
         self.bias = nn.Parameter(bias.to(device))
         self.register_buffer("mask", mask.to(device))
-        self.register_buffer("arrivals", arrivals.to(device), persistent=False)
 
     def masked(self) -> Tensor:
         """``[entries]``: the weight, 0 where no connection exists."""
         return torch.where(self.mask, self.weight, 0)
 
-    def biases(self) -> Sequence[Tensor]:
-        """Bias of each group."""
-        return self.bias.split_with_sizes(self._bias_rows)
+    def parts_of_bias(self, bias: Tensor) -> Sequence[Tensor]:
+        """The rows of each group."""
+        return bias.split_with_sizes(self._bias_rows)
 
     def entries(self, position: int) -> slice:
         """Where the weight and the mask of a layer are."""
@@ -110,8 +107,18 @@ class PackedTensors(nn.Module):
     def _save_to_state_dict(self, *_args: Any) -> None:
         """The layers save their views, under their own names."""
 
-    def _load_from_state_dict(self, *_args: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        _local_metadata: dict[str, Any],
+        strict: bool,
+        _missing_keys: list[str],
+        unexpected_keys: list[str],
+        _error_msgs: list[str],
+    ) -> None:
         """The layers load their views."""
+        unexpected_keys += [key for key in state_dict if strict and key.startswith(prefix)]
 
 
 def _zeros(size: int, dtype: torch.dtype) -> Tensor:
@@ -150,11 +157,24 @@ class _View(Tensor):
             self._whole.grad = torch.zeros_like(self._whole)
         self._whole.grad[self._part] = 0 if value is None else value.reshape(-1)
 
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        _refuse_freezing(self._whole, requires_grad)
+        return self
+
+
+def _refuse_freezing(whole: nn.Parameter, requires_grad: bool) -> None:
+    if requires_grad != whole.requires_grad:
+        raise RuntimeError(
+            "a layer of a packed network is a non-leaf view of its parameters, which cannot be frozen alone: "
+            "freeze the whole network, or build it with packed=False"
+        )
+
 
 class PackedLayer(MaskedLinearLayer):
     """One of the layers of `PackedTensors`: a `MaskedLinearLayer` whose tensors are views.
 
-    What is computed with its weight, in the layer or outside, trains the packed parameters.
+    What is computed with its weight, in the layer or outside, trains the packed parameters. They are parameters of
+    the whole network, so that the layer has none that could be frozen, pruned by torch, or parametrised alone.
     """
 
     _packed: PackedTensors
@@ -188,47 +208,76 @@ class PackedLayer(MaskedLinearLayer):
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Copies what is given for a tensor into the view."""
-        if name in ("weight", "bias", "_mask") and isinstance(value, Tensor):
-            with torch.no_grad():
-                self._tensors()[name].copy_(value)
-        else:
+        if name not in ("weight", "bias", "_mask"):
             super().__setattr__(name, value)
+            return
+        view = getattr(self, name)
+        if view is None or not isinstance(value, Tensor) or value.shape != view.shape:
+            given = f"a tensor {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            here = "None" if view is None else f"a tensor {tuple(view.shape)}"
+            raise ValueError(
+                f"{name} is {here} and cannot become {given}; build the network with packed=False for that"
+            )
+        with torch.no_grad():
+            view.copy_(value)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        return {n: t for n, t in (("weight", self.weight), ("bias", self.bias), ("_mask", self._mask)) if t is not None}
+    def register_parameter(self, name: str, param: nn.Parameter | None) -> None:  # noqa: ARG002 - torch's signature
+        """Refuses: the packed tensors belong to the whole network.
 
-    def named_parameters(self, prefix: str = "", *_args: Any, **_options: Any) -> Iterator[tuple[str, nn.Parameter]]:
-        """Weight and bias; they belong to the parameters of the whole network and cannot be frozen alone."""
-        for name, tensor in self._tensors().items():
-            if name != "_mask":
-                yield f"{prefix}.{name}" if prefix else name, cast("nn.Parameter", tensor)
+        Raises:
+            RuntimeError: always.
+        """
+        raise RuntimeError(
+            f"a layer of a packed network has no parameters of its own, so {name!r} cannot be added: "
+            "build the network with packed=False"
+        )
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Refuses to freeze the layer alone.
+
+        Raises:
+            RuntimeError: the network is not as the layer should be.
+        """
+        _refuse_freezing(self._packed.weight, requires_grad)
+        return self
+
+    def _with_own_tensors(self) -> PackedLayer:
+        """The layer as one that owns its views, for what torch does with tensors by name."""
+        twin = PackedLayer.__new__(PackedLayer)
+        twin.__dict__.update(self.__dict__)
+        twin.__dict__.update(_parameters={"weight": self.weight, "bias": self.bias}, _buffers={"_mask": self._mask})
+        return twin
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """The views of weight and bias; none without `recurse`, as torch asks for what each module owns itself."""
+        owner = self._with_own_tensors() if recurse else self
+        return nn.Module.named_parameters(owner, prefix, recurse, remove_duplicate)
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """The view of the mask; none without `recurse`."""
+        owner = self._with_own_tensors() if recurse else self
+        return nn.Module.named_buffers(owner, prefix, recurse, remove_duplicate)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        for name, tensor in self._tensors().items():
-            destination[prefix + name] = tensor if keep_vars else tensor.detach().as_subclass(Tensor)
+        nn.Module._save_to_state_dict(self._with_own_tensors(), destination, prefix, keep_vars)
 
     def _load_from_state_dict(
-        self,
-        state_dict: dict[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],  # noqa: ARG002 - torch's signature
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
     ) -> None:
-        views = self._tensors()
-        missing_keys += [prefix + name for name in views if prefix + name not in state_dict] if strict else []
-        if strict:
-            unexpected_keys += [k for k in state_dict if k.startswith(prefix) and k.removeprefix(prefix) not in views]
-        for name, view in views.items():
-            value = state_dict.get(prefix + name)
-            if value is not None and value.shape != view.shape:
-                shapes = f"{tuple(value.shape)} from the checkpoint, {tuple(view.shape)} in the network"
-                error_msgs.append(f"size mismatch for {prefix}{name}: {shapes}")
-            elif value is not None:
-                with torch.no_grad():
-                    view.copy_(value)
+        twin, (*_, errors) = self._with_own_tensors(), rest
+        if local_metadata.get("assign_to_params_buffers"):
+            for name in ("weight", "bias"):
+                view, value = getattr(self, name), state_dict.get(prefix + name)
+                if value is not None and view is not None and (value.dtype, value.device) != (view.dtype, view.device):
+                    errors.append(
+                        f"{prefix}{name} is {view.dtype} on {view.device} and cannot be assigned as {value.dtype} on "
+                        f"{value.device}: convert the network first, or build it with packed=False"
+                    )
+        MaskedLinearLayer._load_from_state_dict(twin, state_dict, prefix, local_metadata, *rest)
 
 
 class PackedLayers(nn.ModuleList):
@@ -237,14 +286,16 @@ class PackedLayers(nn.ModuleList):
     def __init__(self, packed: PackedTensors, positions: range) -> None:
         """The layers at some positions."""
         super().__init__()
-        self.__dict__.update(_packed=packed, _positions=positions)
+        self.__dict__.update(_packed=packed, _positions=positions, _are_made=False)
 
     @property  # type: ignore[override]  # an attribute of nn.ModuleList
     def _modules(self) -> dict[str, nn.Module | None]:
-        made: dict[str, nn.Module | None] = self.__dict__["_modules"]
-        positions = self.__dict__.get("_positions", ())
-        if not made and positions:
-            made.update((str(number), PackedLayer(self._packed, p)) for number, p in enumerate(positions))
+        members = self.__dict__
+        if not members.get("_are_made", True):
+            members["_are_made"] = True
+            layers = (PackedLayer(members["_packed"], position) for position in members["_positions"])
+            members["_modules"].update((str(number), layer) for number, layer in enumerate(layers))
+        made: dict[str, nn.Module | None] = members["_modules"]
         return made
 
     @_modules.setter
@@ -253,21 +304,61 @@ class PackedLayers(nn.ModuleList):
 
     def __getattr__(self, name: str) -> Any:
         """Makes the layers first: torch looks into the dictionary of modules itself."""
-        return self._modules.get(name) or super().__getattr__(name)
+        modules = self._modules
+        return modules[name] if name in modules else super().__getattr__(name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Makes the layers first, as above."""
+        _ = self._modules
+        super().__setattr__(name, value)
+
+    def __getitem__(self, idx: int | slice) -> Any:
+        """A layer, or several as an ordinary list."""
+        layers = list(self._modules.values())
+        return nn.ModuleList(layers[idx]) if isinstance(idx, slice) else super().__getitem__(idx)  # type: ignore[arg-type]  # none is None
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """The views of all layers; none without `recurse`."""
+        for name, layer in self.named_children() if recurse else ():
+            path = f"{prefix}.{name}" if prefix else name
+            yield from layer.named_parameters(path, recurse, remove_duplicate)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Refuses to freeze these layers alone.
+
+        Raises:
+            RuntimeError: the network is not as the layers should be.
+        """
+        for layer in self:
+            layer.requires_grad_(requires_grad)
+        return self
 
     @property
-    def is_untouched(self) -> bool:
+    def are_untouched(self) -> bool:
         """Whether every layer does nothing else than multiply with its part of the packed weight."""
-        return all(map(_is_untouched, self.__dict__["_modules"].values()))
+        members = self.__dict__
+        if not members["_are_made"]:
+            return True
+        layers, positions = members["_modules"].values(), members["_positions"]
+        return len(layers) == len(positions) and all(
+            type(layer) is PackedLayer
+            and layer.__dict__["_packed"] is members["_packed"]
+            and layer.__dict__["_position"] == position
+            and not layer.__dict__["keep_layer_input"]
+            and has_no_hooks(layer)
+            for layer, position in zip(layers, positions, strict=True)
+        )
 
 
-def _is_untouched(layer: nn.Module) -> bool:
-    members = layer.__dict__
-    return type(layer) is PackedLayer and not (
+def has_no_hooks(module: nn.Module) -> bool:
+    """Whether calling a module does nothing else than its class's ``forward``."""
+    members = module.__dict__
+    return not (
         members["_forward_pre_hooks"]
         or members["_forward_hooks"]
         or members["_backward_pre_hooks"]
         or members["_backward_hooks"]
-        or members["keep_layer_input"]
         or "forward" in members
     )
