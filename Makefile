@@ -17,6 +17,7 @@ lint: .venv/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python tools/generate_operators.py --check
+	$(BIN)/python tools/generate_operator_table.py --check
 	$(BIN)/python tools/generate_strict_schema.py --check
 
 format: .venv/dev.stamp

@@ -46,7 +46,7 @@ def to_structure(module: DeepCellDAN, collector: Collector, example_inputs: Any)
     for number in module._order:
         cell, tensors = cells[number]
         sources = [outputs[source] for source in module.predecessors[number]]
-        taken = _join(graph, sources, f"_nodes.{number}.join") if sources else "x"
+        taken = _join(graph, sources, f"join.{number}") if sources else "x"
         outputs[number] = _place(graph, cell, f"_nodes.{number}.", taken, parameters)
         collector.tensors.update((f"_nodes.{number}.{name}", tensor) for name, tensor in tensors.items())
 
@@ -176,7 +176,7 @@ def _inputs_of_cells(module: DeepCellDAN, example_inputs: Any) -> list[Tensor]:
     finally:
         for hook in hooks:
             hook.remove()
-    return [taken[cell] for cell in module._nodes]
+    return [taken[cell].clone() for cell in module._nodes]  # torch takes one tensor for one input
 
 
 def _ancestors(together: Structure, number: int, prefix: str) -> Structure | None:

@@ -109,7 +109,7 @@ def _simplify(model: onnx_ir.Model, names: set[str]) -> None:
         value = graph.initializers.pop(name)
         value.const_value = None
         graph.inputs.append(value)
-    optimizer.optimize(model, onnx_shape_inference=False)
+    optimizer.optimize(model)
     symbols: dict[str, str] = {}
     for value in graph.inputs:
         if value.name not in names:

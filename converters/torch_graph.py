@@ -170,8 +170,8 @@ class StructureModule(MaskableModule):
         parameters = []
         for parameter in self._structure.parameters:
             mask = parameter.mask
-            if mask is not None:
-                mask = Mask.from_array(self._tensor(self.mask_keys[parameter.name]).detach().cpu().numpy())
+            if mask is not None and not (bits := self._tensor(self.mask_keys[parameter.name])).is_meta:
+                mask = Mask.from_array(bits.detach().cpu().numpy())
             dtype = torch_operators_dtypes.name_of(self._tensor(parameter.name).dtype)
             parameters.append(replace(parameter, mask=mask, dtype=dtype))
         return replace(self._structure, parameters=tuple(parameters))

@@ -132,6 +132,11 @@ def _recurrent(
         x.new_zeros(shape) if state is None else state.transpose(0, 1) if layout else state for state in states
     )
     bias = x.new_zeros(shape[0], 2 * weight.shape[1]) if bias is None else bias
+    rows = len(_KINDS[kind].order) * shape[2]
+    fitting = [(weight, (shape[0], rows, x.shape[2])), (recurrence, (shape[0], rows, shape[2]))]
+    for tensor, expected in [*fitting, (bias, (shape[0], 2 * rows)), *((state, shape) for state in initial)]:
+        if tensor.shape != expected:  # torch's own kernel would read beyond the end
+            raise ValueError(f"an input has shape {tuple(tensor.shape)}, not {tuple(expected)}")
     names = tuple(name.lower() for name in activations or ()) or _KINDS[kind].activations * shape[0]
     plain = clip is None and peepholes is None and lengths is None and not input_forget
     if plain and _is_fused(kind, names, bool(linear_before_reset)) and x.numel():

@@ -24,6 +24,8 @@ from deepstruct.converters.torch_operators_entry import (
 from deepstruct.structure import Node, Structure
 from deepstruct.tensor import Tensor as Constant
 
+_LEAST = 1 - 2**63  # torch warns about a slice that begins or ends below
+
 
 def from_constant(constant: Constant) -> Tensor:
     """The torch tensor of a constant that is no string."""
@@ -109,7 +111,7 @@ def _slice(
     for axis, start, end, step in zip(chosen, first, last, strides, strict=True):
         axis = positive(axis, x.ndim)
         if step > 0:
-            x = x[along(axis, slice(start, end, step))]
+            x = x[along(axis, slice(max(start, _LEAST), max(end, _LEAST), step))]
         else:
             x = x.index_select(axis, _backwards(start, end, step, x.shape[axis]).to(x.device))
     return x

@@ -46,7 +46,7 @@ def steps(module: nn.Module, scope: str, collector: Collector) -> Iterator[Step]
             if child is not None:
                 yield from steps(child, f"{scope}.{name}" if scope else name, collector)
         return
-    emit = _EMITTERS.get(type(module))
+    emit = EMITTERS.get(type(module))
     if emit is None:
         raise UnsupportedError(_unmapped(module, scope))
     yield from emit(collector, module, scope)
@@ -76,7 +76,7 @@ def _nothing(_collector: Collector, _module: nn.Module, _scope: str) -> Iterator
 
 
 def _unmapped(module: nn.Module, scope: str) -> str:
-    known = ", ".join(sorted(kind.__name__ for kind in (*_EMITTERS, nn.Sequential)))
+    known = ", ".join(sorted(kind.__name__ for kind in (*EMITTERS, nn.Sequential)))
     place = f"{scope!r} is" if scope else "the module is"
     return (
         f"{place} a {type(module).__qualname__}, which does not say what it computes: give example_inputs=(...) to "
@@ -122,7 +122,7 @@ def _softmax(collector: Collector, module: nn.Softmax | nn.LogSoftmax, scope: st
     yield from _activation(type(module).__name__, axis=lambda m: m.dim)(collector, module, scope)
 
 
-_EMITTERS: dict[type, Callable[[Any, Any, str], Iterator[Step]]] = {
+EMITTERS: dict[type, Callable[[Any, Any, str], Iterator[Step]]] = {
     nn.Linear: _linear,
     MaskedLinearLayer: _linear,
     nn.LayerNorm: _layer_norm,
@@ -146,3 +146,4 @@ _EMITTERS: dict[type, Callable[[Any, Any, str], Iterator[Step]]] = {
     nn.Hardswish: _activation("HardSwish"),
     nn.Hardsigmoid: _activation("HardSigmoid", alpha=lambda _: 1 / 6, beta=lambda _: 0.5),
 }
+"""Kinds of modules -> what makes the operators of one."""

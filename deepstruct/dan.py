@@ -179,7 +179,7 @@ class MaskedDeepDAN(MaskableModule):
         self.layer_normalizations = nn.ModuleList(nn.LayerNorm(size) for size in sizes if use_layer_norm)
         self.layers_skip_hidden = layers[1]
         self.layer_out = MaskedLinearLayer(sizes[-1], size_output)
-        self.activation = nn.ReLU()
+        self.activation: nn.Module = nn.ReLU()
 
     @property
     def use_layer_norm(self) -> bool:

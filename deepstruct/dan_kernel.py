@@ -13,6 +13,7 @@ from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 Plain: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -33,20 +34,19 @@ class Layout:
     targets: Sequence[Sequence[int]]
     sum_before_activation: bool
     rows: list[int] = field(init=False)
-    _arrivals: dict[torch.device, Tensor] = field(init=False, default_factory=dict, repr=False)
+    _arrivals: NDArray[np.int64] | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.rows = [sum(self.sizes[target] for target in targets) for targets in self.targets]
 
     def arrivals(self, device: torch.device) -> Tensor:
         """int64 ``[rows of all products]`` on a device: the unit that each row is added to."""
-        if device not in self._arrivals:
+        if self._arrivals is None:
             reached = [target for targets in self.targets for target in targets]
             sizes = np.array(self.sizes)[reached] if reached else np.empty(0, np.int64)
             starts = np.array([0, *accumulate(self.sizes)])[reached] if reached else sizes
-            rows = np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
-            self._arrivals[device] = torch.from_numpy(rows).to(device)
-        return self._arrivals[device]
+            self._arrivals = np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
+        return torch.from_numpy(self._arrivals).to(device)
 
     def matrices(self, weights: Tensor) -> list[Tensor]:
         """(rows, units of the source) of each product, from all entries one after the other."""

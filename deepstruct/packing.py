@@ -5,8 +5,9 @@ Each layer remains a `MaskedLinearLayer` to look at and to change: its weight, b
 
 from __future__ import annotations
 
+import functools
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -28,6 +29,7 @@ class PackedTensors(nn.Module):
         weight: ``[entries]``
         bias: ``[rows]`` of the layers that have one.
         mask: bool ``[entries]``, True where the connection exists.
+        is_changed: whether a layer has or had something that must be asked for it alone, such as a hook.
     """
 
     mask: Tensor
@@ -52,6 +54,7 @@ class PackedTensors(nn.Module):
         """
         super().__init__()
         self.shapes = list(shapes)
+        self.is_changed = False
         self._areas = [sum(shapes[position][0] * shapes[position][1] for position in group) for group in groups]
         self._columns = [shapes[group[0]][1] for group in groups]
         self._first_entry, self._first_row = [0] * len(shapes), [-1] * len(shapes)
@@ -209,6 +212,7 @@ class PackedLayer(MaskedLinearLayer):
     def __setattr__(self, name: str, value: Any) -> None:
         """Copies what is given for a tensor into the view."""
         if name not in ("weight", "bias", "_mask"):
+            self._packed.is_changed |= name == "forward" or (name == "keep_layer_input" and value)
             super().__setattr__(name, value)
             return
         view = getattr(self, name)
@@ -280,23 +284,38 @@ class PackedLayer(MaskedLinearLayer):
         MaskedLinearLayer._load_from_state_dict(twin, state_dict, prefix, local_metadata, *rest)
 
 
+def _noting(name: str) -> Callable[..., Any]:
+    """A method of torch modules, noting that a layer is no longer a mere part of the packed tensors."""
+    register = getattr(nn.Module, name)
+
+    @functools.wraps(register)
+    def noted(layer: PackedLayer, *arguments: Any, **options: Any) -> Any:
+        layer._packed.is_changed = True
+        return register(layer, *arguments, **options)
+
+    return noted
+
+
+for _name in ("forward_pre_hook", "forward_hook", "full_backward_pre_hook", "full_backward_hook", "backward_hook"):
+    setattr(PackedLayer, f"register_{_name}", _noting(f"register_{_name}"))
+
+
 class PackedLayers(nn.ModuleList):
     """Some layers of `PackedTensors`, made when they are first looked at."""
 
     def __init__(self, packed: PackedTensors, positions: range) -> None:
         """The layers at some positions."""
         super().__init__()
-        self.__dict__.update(_packed=packed, _positions=positions, _are_made=False)
+        self.__dict__.update(_packed=packed, _positions=positions, _made=None)
 
     @property  # type: ignore[override]  # an attribute of nn.ModuleList
     def _modules(self) -> dict[str, nn.Module | None]:
         members = self.__dict__
-        if not members.get("_are_made", True):
-            members["_are_made"] = True
-            layers = (PackedLayer(members["_packed"], position) for position in members["_positions"])
-            members["_modules"].update((str(number), layer) for number, layer in enumerate(layers))
-        made: dict[str, nn.Module | None] = members["_modules"]
-        return made
+        modules: dict[str, nn.Module | None] = members["_modules"]
+        if members.get("_made", ()) is None:
+            members["_made"] = [PackedLayer(members["_packed"], position) for position in members["_positions"]]
+            modules.update((str(number), layer) for number, layer in enumerate(members["_made"]))
+        return modules
 
     @_modules.setter
     def _modules(self, modules: dict[str, nn.Module | None]) -> None:
@@ -339,16 +358,13 @@ class PackedLayers(nn.ModuleList):
     def are_untouched(self) -> bool:
         """Whether every layer does nothing else than multiply with its part of the packed weight."""
         members = self.__dict__
-        if not members["_are_made"]:
-            return True
-        layers, positions = members["_modules"].values(), members["_positions"]
-        return len(layers) == len(positions) and all(
-            type(layer) is PackedLayer
-            and layer.__dict__["_packed"] is members["_packed"]
-            and layer.__dict__["_position"] == position
-            and not layer.__dict__["keep_layer_input"]
-            and has_no_hooks(layer)
-            for layer, position in zip(layers, positions, strict=True)
+        made = members["_made"]
+        return made is None or (
+            list(members["_modules"].values()) == made
+            and (
+                not members["_packed"].is_changed
+                or all(has_no_hooks(layer) and not layer.keep_layer_input for layer in made)
+            )
         )
 
 

@@ -6,12 +6,16 @@ Run it after a change to the tables of operators; `--check` compares instead of 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
+import torch
 from tabulate import tabulate
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from deepstruct import operators
+from deepstruct.converters import torch_families, torch_sequential
 from deepstruct.converters.torch_operators_table import NOT_COMPUTED, OPERATORS
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "operators.md"
@@ -52,9 +56,25 @@ Strings and types of less than 8 bits have no dtype in torch.
 
 def to_onnx() -> str:
     """The section about torch modules that become operators."""
-    return """## From torch to ONNX
+    families = ", ".join(f"`{family.kind.__name__}`" for family in torch_families.FAMILIES.values())
+    modules = ", ".join(f"`{name}`" for name in sorted({kind.__name__ for kind in torch_sequential.EMITTERS}))
+    lowered = {
+        str(target).removeprefix("aten::").partition(".")[0]
+        for target in ONNXRegistry.from_torchlib().functions
+        if str(target).startswith("aten::")
+    }
+    names = ", ".join(f"`{name}`" for name in sorted(lowered))
+    version = torch.__version__.partition("+")[0]
+    return f"""## From torch to ONNX
 
-`docs/converters.md` says which live modules have a structure.
+Read off without running anything: {families}, and chains of {modules} in
+`Sequential`.
+
+Every other module is traced by `torch.export`, and `torch.onnx` lowers what it finds. Of torch {version}, it lowers the
+operators below as they are, and decomposes others into them; one that can be neither lowered nor decomposed is named in
+the error.
+
+{names}
 """
 
 
@@ -65,6 +85,7 @@ def text() -> str:
 
 def main() -> int:
     """Write or check the page."""
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells which optional packages are not there
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare with the committed page")
     if parser.parse_args().check:
