@@ -128,7 +128,7 @@ def exponent(sizes: Sequence[int]) -> float:
     graphs = [small_world(size) for size in sizes]
     for graph in graphs:
         ours(graph)
-    rounds = [[seconds(lambda graph=graph: ours(graph)) for graph in graphs] for _ in range(5)]  # type: ignore[misc]  # mypy infers no lambda with defaults
+    rounds = [[seconds(lambda graph=graph: ours(graph)) for graph in graphs] for _ in range(7)]  # type: ignore[misc]  # mypy infers no lambda with defaults
     times = [statistics.median(column) for column in zip(*rounds, strict=True)]
     edges = [graph.number_of_edges() for graph in graphs]
     for count, duration in zip(edges, times, strict=True):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from deepstruct.cell_dan import DeepCellDAN
-from deepstruct.converters import torch_export
+from deepstruct.converters import torch_export, torch_tracing
 from deepstruct.converters.torch_dan import vertex_keys
 from deepstruct.converters.torch_graph import StructureModule
 from deepstruct.converters.torch_nodes import NodeList
@@ -168,10 +168,10 @@ def _inputs_of_cells(module: DeepCellDAN, example_inputs: Any) -> list[Tensor]:
     taken: dict[nn.Module, Tensor] = {}
     hooks = [cell.register_forward_pre_hook(lambda c, a: taken.update({c: a[0]})) for cell in module._nodes]
     try:
-        with torch_export.evaluating(module), torch.no_grad():
+        with torch_tracing.evaluating(module), torch.no_grad():
             module(images)
     except Exception as error:  # whatever the cells raise
-        why = torch_export.first_line(error)
+        why = torch_tracing.reason(error)
         raise UnsupportedError(f"the network cannot be called with {tuple(images.shape)}: {why}") from error
     finally:
         for hook in hooks:

@@ -7,27 +7,32 @@ renamed: they keep their ``state_dict`` names and orientation, and masks are rec
 from __future__ import annotations
 
 import ast
-import contextlib
-import logging
-import warnings
-from collections.abc import Iterator, Mapping
+import inspect
+from collections.abc import Set
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
+from torch.export.graph_signature import ConstantArgument, OutputKind
 from torch.utils import _pytree as pytree
 
 from deepstruct import dtypes
 from deepstruct.converters import torch_masks, torch_tensors
+from deepstruct.converters.torch_tracing import evaluating, quiet, reason
 from deepstruct.errors import MissingDependencyError, UnsupportedError
 from deepstruct.formats import ReadOptions
 from deepstruct.losses import Loss
-from deepstruct.structure import Parameter, Structure
+from deepstruct.structure import Node, Parameter, Structure
+from deepstruct.tensor import MAX_ELEMENTS
+from deepstruct.tensor import Tensor as Constant
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_ir
 
     from deepstruct.model import Model
@@ -43,46 +48,86 @@ def from_module(
 
     Args:
         module: to trace, in evaluation mode; it is left as it was.
-        example_inputs: positional arguments for one call.
+        example_inputs: arguments for one call: a tuple of positional ones, a dict of named ones, or a single value.
         dynamic_shapes: as `torch.export.export` takes them; None leaves the first dimension of each input open.
         losses: gets what cannot be carried.
 
     Raises:
         UnsupportedError: torch cannot trace it, or an operator has no ONNX counterpart; the reason is torch's own.
     """
-    arguments = tuple(example_inputs) if isinstance(example_inputs, (tuple, list)) else (example_inputs,)
+    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+        if tensor.is_meta or nn.parameter.is_lazy(tensor):
+            raise UnsupportedError(f"{name} has no numbers yet; load them, or call the module once if it is lazy")
+    call = _call(module, example_inputs)
+    attempts = [call]
     if dynamic_shapes is None:
-        arguments = _two_samples(arguments)
-        dynamic_shapes = pytree.tree_map(
-            lambda value: {0: Dim.AUTO} if isinstance(value, Tensor) and value.ndim else None, arguments
-        )
+        doubled = _two_samples(call)
+        attempts = [call] if doubled is call else [doubled, call]
     with evaluating(module), torch.no_grad(), quiet():
-        try:
-            program = torch.export.export(module, arguments, dynamic_shapes=dynamic_shapes, strict=False)
-        except Exception as error:  # whatever the module's own code raises
-            raise UnsupportedError(f"torch.export cannot trace the module: {first_line(error)}") from error
+        for arguments, named in attempts:
+            try:
+                shapes = _first_open(module, arguments, named) if dynamic_shapes is None else dynamic_shapes
+                program = torch.export.export(module, arguments, named, dynamic_shapes=shapes, strict=False)
+                break
+            except Exception as error:  # whatever the module's own code raises
+                last = error
+        else:
+            raise UnsupportedError(f"torch.export cannot trace the module: {reason(last)}") from last
     return from_program(program, losses)
+
+
+def _call(module: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and named arguments; a dict holds named ones only if `forward` has all of the names."""
+    if isinstance(inputs, (tuple, list)):
+        return tuple(inputs), {}
+    if isinstance(inputs, dict) and inputs.keys() <= inspect.signature(module.forward).parameters.keys():
+        return (), inputs
+    return (inputs,), {}
+
+
+def _two_samples(call: Any) -> Any:
+    """The arguments with two samples where there is one, because torch takes a dimension of 1 for a fixed one."""
+    inputs = [value for value in pytree.tree_leaves(call) if isinstance(value, Tensor) and value.ndim]
+    if not inputs or any(value.shape[0] != 1 for value in inputs):
+        return call
+    return pytree.tree_map(lambda x: torch.cat([x, x]) if isinstance(x, Tensor) and x.ndim else x, call)
+
+
+def _first_open(module: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    """Which dimensions are open by default, by the names of `forward`: the first of each tensor."""
+    bound = inspect.signature(module.forward).bind(*arguments, **named).arguments
+    return pytree.tree_map(lambda x: {0: Dim.AUTO} if isinstance(x, Tensor) and x.ndim else None, bound)
 
 
 def from_program(program: ExportedProgram, losses: list[Loss]) -> tuple[Structure, dict[str, Tensor]]:
     """The structure of an exported program, and its tensors by parameter name.
 
+    Args:
+        program: to lower; it is left as it was.
+        losses: gets what cannot be carried.
+
     Raises:
-        UnsupportedError: an operator has no ONNX counterpart.
+        UnsupportedError: an operator has no ONNX counterpart, or something that is no tensor is returned.
     """
+    signature = program.graph_signature
+    for spec in signature.output_specs:
+        if isinstance(spec.arg, ConstantArgument) and spec.arg.value is not None:
+            raise UnsupportedError(f"it returns {spec.arg.value!r:.60}, which is no tensor; return tensors only")
+    visible = {*signature.user_inputs, *signature.user_outputs}
+    for node in program.graph.nodes:
+        if node.name in visible and isinstance(value := node.meta.get("val"), Tensor) and value.is_complex():
+            raise UnsupportedError(f"{node.name} is complex, which ONNX is not; use torch.view_as_real")
     tensors = {name: t for name, t in {**program.state_dict, **program.constants}.items() if isinstance(t, Tensor)}
     try:
-        read = _lowered(program, set(tensors))
+        read = _lowered(program, set(tensors), losses)
     except ModuleNotFoundError as error:
         raise MissingDependencyError(error.name or "onnxscript", "all", "tracing torch modules") from error
-    assert read.weights is not None
-    for parameter in read.structure.parameters:  # numbers that the lowering made, such as the scale of attention
-        tensors[parameter.name] = torch_tensors.to_tensor(read.weights[parameter.name], parameter.dtype)
-    structure = _with_parameters(read.structure, tensors, losses)
-    return torch_masks.absorb(structure, tensors, set(program.graph_signature.parameters))
+    buffers = {name for name in signature.non_persistent_buffers if tensors[name].is_floating_point()}
+    structure, tensors = _with_tensors(read, tensors, program.constants.keys() - buffers, losses)
+    return torch_masks.absorb(structure, tensors, set(signature.parameters))
 
 
-def _lowered(program: ExportedProgram, names: set[str]) -> Model:
+def _lowered(program: ExportedProgram, names: set[str], losses: list[Loss]) -> Model:
     """The model of a program as ONNX operators, in which the named tensors are inputs."""
     from deepstruct.converters import onnx_reading
 
@@ -92,23 +137,41 @@ def _lowered(program: ExportedProgram, names: set[str]) -> Model:
         except ModuleNotFoundError:
             raise
         except Exception as error:  # of torch's exporter, which has no common root
-            raise UnsupportedError(f"torch.onnx cannot lower the program: {first_line(error)}") from error
-    assert lowered is not None
-    _simplify(lowered.model, names)
-    return onnx_reading.from_proto(lowered.model_proto, _SUBJECT, ReadOptions(), [])
+            raise UnsupportedError(f"torch.onnx cannot lower the program: {reason(error)}") from error
+        assert lowered is not None
+        assert lowered.exported_program is not None
+        for spec in lowered.exported_program.graph_signature.output_specs:
+            if spec.kind in (OutputKind.BUFFER_MUTATION, OutputKind.USER_INPUT_MUTATION):
+                why = "the module changes it in each call; in a structure each call begins with the same"
+                losses.append(Loss("update", str(spec.target), why))
+        _simplify(lowered.model, names)
+        proto = lowered.model_proto
+    _leave_out_defaults(proto)
+    return onnx_reading.from_proto(proto, _SUBJECT, ReadOptions(), [])
 
 
 def _simplify(model: onnx_ir.Model, names: set[str]) -> None:
     """Makes the named initializers inputs, simplifies around them, and keeps nothing but scopes as metadata."""
+    import onnx_ir
     from onnxscript import optimizer
 
     from deepstruct.converters import onnx_keys
 
     graph = model.graph
+    for value in (*graph.inputs, *(output for node in graph for output in node.outputs)):
+        if value.name in names:
+            value.name = f"{value.name}.value"
     for name in names & graph.initializers.keys():
         value = graph.initializers.pop(name)
         value.const_value = None
         graph.inputs.append(value)
+    for position, value in enumerate(graph.outputs):
+        if value.is_graph_input():  # else the optimizer would rename the input
+            copy = onnx_ir.node("Identity", [value], name=f"{value.name}.out")
+            result = copy.outputs[0]
+            result.name, result.shape, result.type = copy.name, value.shape, value.type
+            graph.append(copy)
+            graph.outputs[position] = result
     optimizer.optimize(model)
     symbols: dict[str, str] = {}
     for value in graph.inputs:
@@ -120,9 +183,13 @@ def _simplify(model: onnx_ir.Model, names: set[str]) -> None:
     graph.metadata_props.clear()
     for node in graph:
         scopes = ast.literal_eval(node.metadata_props.get(_SCOPES, "[]"))
+        scope = scopes[-2] if len(scopes) > 1 and not scopes[-2].startswith("_empty_nn_module") else ""
+        if any(attribute.type == onnx_ir.AttributeType.GRAPH for attribute in node.attributes.values()):
+            why = f"a {node.op_type} with a graph of its own, which cannot be carried"
+            raise UnsupportedError(f"{scope or 'the module'} comes out of torch.onnx as {why}")
         node.metadata_props.clear()
-        if len(scopes) > 1 and not scopes[-2].startswith("_empty_nn_module"):
-            node.metadata_props[onnx_keys.SCOPE] = scopes[-2]
+        if scope:
+            node.metadata_props[onnx_keys.SCOPE] = scope
 
 
 def _name_dimensions(value: onnx_ir.Value, symbols: dict[str, str], *, given: bool = True) -> None:
@@ -143,68 +210,73 @@ def _name_dimensions(value: onnx_ir.Value, symbols: dict[str, str], *, given: bo
         value.shape = onnx_ir.Shape(dims)
 
 
-def _with_parameters(structure: Structure, tensors: Mapping[str, Tensor], losses: list[Loss]) -> Structure:
-    """The structure in which the inputs that are tensors of a module are its parameters; unused ones included."""
-    used = {name for node in structure.nodes for name in node.inputs} | {value.name for value in structure.outputs}
+def _leave_out_defaults(proto: onnx.ModelProto) -> None:
+    """Removes the attributes that say what their operator does without them."""
+    import onnx
+
+    versions = {entry.domain: entry.version for entry in proto.opset_import}
+    for node in proto.graph.node:
+        if onnx.defs.has(node.op_type, node.domain):
+            known = onnx.defs.get_schema(node.op_type, versions[node.domain], node.domain).attributes
+            kept = [a for a in node.attribute if a.name not in known or a != known[a.name].default_value]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+
+
+def _with_tensors(
+    read: Model, tensors: dict[str, Tensor], unnamed: Set[str], losses: list[Loss]
+) -> tuple[Structure, dict[str, Tensor]]:
+    """The structure in which the inputs that are tensors of a module are its parameters, and those by name.
+
+    Unused ones are included; one that has several names gets the first. What the lowering made, or the module's code
+    without a name, is part of the structure where that is possible.
+    """
+    assert read.weights is not None
     first: dict[Any, str] = {}
-    for name in (name for name in tensors if name in used):
-        first.setdefault(_place(tensors[name]), name)
-    parameters = []
-    for name, tensor in tensors.items():
-        other = first.get(_place(tensor), name)
-        if name not in used and other != name and tensor.numel():
+    aliases = {name: first.setdefault(_place(tensor), name) for name, tensor in tensors.items() if tensor.numel()}
+    for name, other in aliases.items():
+        if name != other:
             losses.append(Loss("sharing", name, f"it is one tensor with {other}, and is kept under that name only"))
-            continue
-        array = torch_tensors.to_numpy(None, name, tensor)
-        parameters.append(Parameter(name, dtypes.from_numpy(array.dtype), array.shape))
+    arrays = {
+        name: torch_tensors.to_numpy(None, name, t) for name, t in tensors.items() if aliases.get(name) in (name, None)
+    }
+    arrays |= {parameter.name: read.weights[parameter.name] for parameter in read.structure.parameters}
+    structure, parameters = read.structure, []
+    constants, nodes = dict(structure.constants), []
+    for name, array in arrays.items():
+        inlined = _inlined(name, array) if name in unnamed or name not in tensors else None
+        if inlined is None:
+            dtype = dtypes.from_numpy(array.dtype)
+            parameters.append(Parameter(name, dtype, array.shape))
+            tensors.setdefault(name, torch_tensors.to_tensor(array, dtype))
+        else:
+            constants |= inlined[0]
+            nodes += inlined[1]
+    for node in structure.nodes:
+        nodes.append(replace(node, inputs=tuple(aliases.get(name, name) for name in node.inputs)))
     inputs = tuple(value for value in structure.inputs if value.name not in tensors)
-    return replace(structure, name="main", inputs=inputs, parameters=tuple(parameters))
+    structure = replace(
+        structure, name="main", inputs=inputs, nodes=tuple(nodes), parameters=tuple(parameters), constants=constants
+    )
+    return structure, {parameter.name: tensors[parameter.name] for parameter in parameters}
 
 
 def _place(tensor: Tensor) -> tuple[Any, ...]:
     return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
-def _two_samples(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The arguments with two samples where there is one, because torch takes a dimension of 1 for a fixed one."""
-    inputs = [value for value in pytree.tree_leaves(arguments) if isinstance(value, Tensor) and value.ndim]
-    if any(value.shape[0] != 1 for value in inputs):
-        return arguments
-
-    def twice(value: Any) -> Any:
-        return torch.cat([value, value]) if isinstance(value, Tensor) and value.ndim else value
-
-    doubled: tuple[Any, ...] = pytree.tree_map(twice, arguments)
-    return doubled
-
-
-@contextlib.contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode; afterwards every part of the module is in the mode that it was in."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes.items():
-            part.training = training
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps torch's exporter from talking; what matters ends in an error."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
-def first_line(error: Exception) -> str:
-    """What an exception says, in one line of bounded length."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]:.200}" if lines else type(error).__name__
+def _inlined(name: str, array: NDArray[Any]) -> tuple[dict[str, Constant], list[Node]] | None:
+    """A tensor as a constant or a node that makes it, or None if it can only be a parameter."""
+    is_small = array.size <= MAX_ELEMENTS
+    if array.dtype.kind == "c" or not array.size:
+        return None
+    if is_small and (array.dtype.kind in "biu" or not array.ndim):
+        return {name: Constant.from_array(array)}, []
+    if is_small and array.ndim == 1 and array.dtype == np.float32 and np.isfinite(array).all():
+        return {}, [Node(name, "Constant", (), (name,), {"value_floats": tuple(array.tolist())})]
+    value = array.ravel()[:1]
+    if array.tobytes() == np.full(array.shape, value).tobytes():
+        shape = f"{name}.shape"
+        made = Node(name, "ConstantOfShape", (shape,), (name,), {"value": Constant.from_array(value)})
+        return {shape: Constant.from_array(np.array(array.shape, dtype=np.int64))}, [made]
+    return None

@@ -24,7 +24,7 @@ from deepstruct.converters.torch_operators_entry import (
 from deepstruct.structure import Node, Structure
 from deepstruct.tensor import Tensor as Constant
 
-_LEAST = 1 - 2**63  # torch warns about a slice that begins or ends below
+_LEAST = -(2**62)  # torch warns about a slice that begins or ends near the least integer
 
 
 def from_constant(constant: Constant) -> Tensor:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from deepstruct.converters import torch_export, torch_modules
+from deepstruct.converters import torch_export, torch_modules, torch_tracing
 from deepstruct.errors import MalformedFileError, UnsupportedError
 from deepstruct.formats import ReadOptions
 from deepstruct.limits import Limits, variable
@@ -46,12 +46,12 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
     if not options.trust_pickle:
         _refuse_code(path, options.limits)
     try:
-        with torch_export.quiet():
+        with torch_tracing.quiet():
             program = torch.export.load(path)
     except MemoryError:
         raise
     except Exception as error:  # a damaged archive can make torch fail in any way
-        raise MalformedFileError(str(path), f"no exported program: {torch_export.first_line(error)}") from error
+        raise MalformedFileError(str(path), f"no exported program: {torch_tracing.reason(error)}") from error
     program._guards_code = []  # conditions on inputs as Python code, which lowering does not need
     try:
         return from_object(program, losses, infer_masks=options.infer_masks)

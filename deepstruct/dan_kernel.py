@@ -1,14 +1,13 @@
 """The hidden layers of a packed MaskedDeepDAN with few operations, and their gradient.
 
 `MaskedDeepDAN` computes the same in plain torch where this is not possible. Here units stand layer by layer in the
-rows of one matrix, (units, batch), and what leaves a layer is one product, added to the rows of all its targets.
+rows of one matrix, (units, batch). What leaves a layer is one product, and a unit is the sum of the rows for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -17,6 +16,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 Plain: TypeAlias = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Arrivals:
+    """Where the rows of all products go, int64.
+
+    Attributes:
+        units: ``[rows]``, the unit that each row is added to.
+        rows: ``[rows]``, the rows in the order of these units.
+        firsts: ``[units behind the first layer]``, place of the first row of each unit among the rows of its layer.
+        counts: number of rows that arrive in each layer behind the first.
+    """
+
+    units: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    counts: list[int]
 
 
 @dataclass(slots=True)
@@ -34,19 +50,29 @@ class Layout:
     targets: Sequence[Sequence[int]]
     sum_before_activation: bool
     rows: list[int] = field(init=False)
-    _arrivals: NDArray[np.int64] | None = field(init=False, default=None, repr=False)
+    _arrivals: Arrivals | None = field(init=False, default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.rows = [sum(self.sizes[target] for target in targets) for targets in self.targets]
 
-    def arrivals(self, device: torch.device) -> Tensor:
-        """int64 ``[rows of all products]`` on a device: the unit that each row is added to."""
+    @property
+    def arrivals(self) -> Arrivals:
+        """Where the rows go; computed when it is first needed."""
         if self._arrivals is None:
-            reached = [target for targets in self.targets for target in targets]
-            sizes = np.array(self.sizes)[reached] if reached else np.empty(0, np.int64)
-            starts = np.array([0, *accumulate(self.sizes)])[reached] if reached else sizes
-            self._arrivals = np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
-        return torch.from_numpy(self._arrivals).to(device)
+            reached = np.fromiter((target for targets in self.targets for target in targets), np.int64)
+            sizes = np.array(self.sizes)
+            starts, repeated = np.cumsum(sizes) - sizes, sizes[reached]
+            within = np.arange(repeated.sum()) - np.repeat(np.cumsum(repeated) - repeated, repeated)
+            units = np.repeat(starts[reached], repeated) + within
+            blocks = np.bincount(reached, minlength=sizes.size)[1:]
+            firsts = np.arange(sizes[0], sizes.sum()) - np.repeat(starts[1:], sizes[1:])
+            self._arrivals = Arrivals(
+                units,
+                np.argsort(units, kind="stable"),
+                firsts * np.repeat(blocks, sizes[1:]),
+                (blocks * sizes[1:]).tolist(),
+            )
+        return self._arrivals
 
     def matrices(self, weights: Tensor) -> list[Tensor]:
         """(rows, units of the source) of each product, from all entries one after the other."""
@@ -64,54 +90,53 @@ def last_layer(layout: Layout, first: Tensor, weights: Tensor, biases: Tensor, p
         biases: of each row of the products; to sum before the activation, of each unit behind the first layer.
         plain: computes the same from `first`, `weights` and `biases` with operations that can be differentiated twice.
     """
-    arrivals = layout.arrivals(first.device)
     if torch.is_grad_enabled():
         apply = cast("Callable[..., Tensor]", _LastLayer.apply)
-        return apply(layout, plain, first, weights, biases, arrivals)
-    units, _ = _forward(layout, first, weights, biases, arrivals)
-    return units[units.shape[0] - layout.sizes[-1] :].T
+        return apply(layout, plain, first, weights, biases)
+    layers, _ = _forward(layout, first, weights, biases)
+    return layers[-1].T
 
 
-def _forward(layout: Layout, first: Tensor, weights: Tensor, biases: Tensor, arrivals: Tensor) -> tuple[Tensor, Tensor]:
-    """All units, activated, and the rows of all products."""
-    batch = first.shape[0]
-    units, products = first.new_zeros(sum(layout.sizes), batch), first.new_empty(arrivals.shape[0], batch)
-    before = layout.sum_before_activation
-    (units[layout.sizes[0] :] if before else products).copy_(biases[:, None])
-    hidden = units.split_with_sizes(list(layout.sizes))
-    hidden[0].copy_(first.T)
+def _forward(layout: Layout, first: Tensor, weights: Tensor, biases: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The units of each layer, activated, and the rows of all products."""
+    before, arrivals, following = layout.sum_before_activation, layout.arrivals, layout.sizes[1:]
+    products = first.new_empty(len(arrivals.rows), first.shape[0])
+    if not before:
+        products.copy_(biases[:, None])
+    columns = biases[:, None].split_with_sizes(following) if before else [biases] * len(following)
+    hidden = first.T
+    layers = [hidden]
     steps = zip(
-        hidden,
         layout.matrices(weights),
         products.split_with_sizes(layout.rows),
-        arrivals.split_with_sizes(layout.rows),
-        strict=False,
+        torch.from_numpy(arrivals.rows).to(first.device).split_with_sizes(arrivals.counts),
+        torch.from_numpy(arrivals.firsts).to(first.device).split_with_sizes(following),
+        columns,
+        strict=True,
     )
-    for source, weight, product, rows in steps:
+    for weight, product, rows, firsts, bias in steps:
         if before:
-            torch.mm(weight, source.relu_(), out=product)
+            torch.mm(weight, hidden, out=product)
         else:
-            product.addmm_(weight, source).relu_()
-        units.index_add_(0, rows, product)
-    if before:
-        hidden[-1].relu_()
-    return units, products
+            product.addmm_(weight, hidden).relu_()
+        hidden = torch.embedding_bag(products, rows, firsts)[0]  # sums of rows
+        if before:
+            hidden.add_(bias).relu_()
+        layers.append(hidden)
+    return layers, products
 
 
 class _LastLayer(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, layout: Layout, plain: Plain, first: Tensor, weights: Tensor, biases: Tensor, arrivals: Tensor
-    ) -> Tensor:
-        units, products = _forward(layout, first, weights, biases, arrivals)
+    def forward(ctx: Any, layout: Layout, plain: Plain, first: Tensor, weights: Tensor, biases: Tensor) -> Tensor:
+        layers, products = _forward(layout, first, weights, biases)
         ctx.layout, ctx.plain = layout, plain
-        activated = units if layout.sum_before_activation else products
-        ctx.save_for_backward(first, weights, biases, arrivals, units, activated)
-        return units[units.shape[0] - layout.sizes[-1] :].T.clone(memory_format=torch.contiguous_format)
+        ctx.save_for_backward(first, weights, biases, torch.cat(layers), products)
+        return layers[-1].T.clone(memory_format=torch.contiguous_format)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        first, weights, biases, arrivals, units, activated = ctx.saved_tensors
+        first, weights, biases, units, products = ctx.saved_tensors
         if torch.is_grad_enabled():  # the gradient will be differentiated itself
             inputs = [tensor for tensor in (first, weights, biases) if tensor.requires_grad]
             found = torch.autograd.grad(
@@ -122,19 +147,18 @@ class _LastLayer(torch.autograd.Function):
                 None,
                 None,
                 *(next(gradients) if tensor.requires_grad else None for tensor in (first, weights, biases)),
-                None,
             )
-        of_first, of_weights, of_biases = _backward(ctx.layout, gradient, weights, arrivals, units, activated)
-        return None, None, of_first, of_weights, of_biases, None
+        of_first, of_weights, of_biases = _backward(ctx.layout, gradient, weights, units, products)
+        return None, None, of_first, of_weights, of_biases
 
 
 def _backward(
-    layout: Layout, gradient: Tensor, weights: Tensor, arrivals: Tensor, units: Tensor, activated: Tensor
+    layout: Layout, gradient: Tensor, weights: Tensor, units: Tensor, products: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of the first layer, the weights and the biases."""
     before, sizes = layout.sum_before_activation, list(layout.sizes)
     of_units, of_weights = torch.empty_like(units), torch.empty_like(weights)
-    of_products = units.new_empty(arrivals.shape[0], units.shape[1])
+    of_products = torch.empty_like(products)
     of_hidden = of_units.split_with_sizes(sizes)
     of_hidden[-1].copy_(gradient.T)
     if before:
@@ -145,8 +169,8 @@ def _backward(
         layout.matrices(weights),
         layout.matrices(of_weights),
         of_products.split_with_sizes(layout.rows),
-        arrivals.split_with_sizes(layout.rows),
-        activated.split_with_sizes(sizes if before else layout.rows),
+        torch.from_numpy(layout.arrivals.units).to(units.device).split_with_sizes(layout.rows),
+        units.split_with_sizes(sizes) if before else products.split_with_sizes(layout.rows),
         strict=False,
     )
     for number, (source, of_source, weight, of_weight, of_product, rows, active) in reversed(list(enumerate(steps))):

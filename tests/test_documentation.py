@@ -79,16 +79,18 @@ def test_the_decoder_in_the_specification_decodes(mask: Mask) -> None:
         assert names["decode"](value, mask.shape) == set(mask.indices().tolist())
 
 
-def test_the_python_example_of_the_readme_runs(tmp_path: Path) -> None:
-    (example,) = blocks("README.md", "python")
+@pytest.mark.parametrize(
+    ("number", "files"),
+    [
+        (0, {"model.pt", "net.structure.json", "net.safetensors", "net.onnx"}),
+        (1, {"dan.structure.json", "dan.safetensors", "convnet.onnx"}),
+    ],
+)
+def test_the_python_examples_of_the_readme_run(tmp_path: Path, number: int, files: set[str]) -> None:
+    example = blocks("README.md", "python")[number]
     result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "Mask(shape=(300, 784)" in result.stdout
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "model.pt",
-        "net.structure.json",
-        "net.safetensors",
-        "net.onnx",
-    }
+    assert number or "Mask(shape=(300, 784)" in result.stdout
+    assert {path.name for path in tmp_path.iterdir()} == files
 
 
 def formats_table() -> str:

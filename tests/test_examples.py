@@ -29,6 +29,37 @@ def test_the_demo_does_the_main_job(tmp_path: Path) -> None:
     }
 
 
+def run(name: str, folder: Path) -> str:
+    """What an example prints."""
+    script = [sys.executable, str(EXAMPLES / name), str(folder)]
+    result = subprocess.run(script, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_a_checkpoint_of_the_older_library_goes_on_living(tmp_path: Path) -> None:
+    output = run("switching.py", tmp_path)
+    assert "outputs as before: True" in output
+    assert "MaskedDeepDAN after pruning" in output
+    assert min(float(share) for share in re.findall(r"accuracy ([\d.]+)%", output)) > 94
+    edges = re.search(r"(\d+) of (\d+) edges", output)
+    assert edges is not None
+    assert int(edges[1]) < int(edges[2])
+
+
+def test_a_lottery_ticket_is_found(tmp_path: Path) -> None:
+    output = run("lottery_ticket.py", tmp_path)
+    assert min(float(share) for share in re.findall(r"(?:accuracy|again:|weights:) ([\d.]+)%", output)) > 92
+    assert {path.name for path in tmp_path.iterdir()} == {"ticket.pt", "ticket.structure.json"}
+
+
+def test_a_pruned_convolutional_network_is_small_and_right(tmp_path: Path) -> None:
+    output = run("pruned_convnet.py", tmp_path)
+    first, second = (float(share) for share in re.findall(r"(?:torch|onnxruntime) ([\d.]+)%", output))
+    assert first == second > 96
+    assert (tmp_path / "convnet.onnx").stat().st_size < 12_000
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_examples_are_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < 60

@@ -90,6 +90,17 @@ def test_checkpoints_with_float_masks_load() -> None:
     assert not model._layer_first.mask[0, 0]
 
 
+def test_assigned_masks_become_bool() -> None:
+    model = MaskedDeepFFN(6, 4, [7])
+    state = {key: value.double() for key, value in model.state_dict().items()}
+    model.load_state_dict(state, assign=True)
+    assert model._layer_first.mask.dtype == torch.bool
+    assert model(torch.randn(2, 6)).dtype == torch.float64
+    state["_layer_first._mask"] = torch.full((7, 6), torch.nan)
+    with pytest.raises(RuntimeError, match=r"_layer_first\._mask: a mask holds only 0 and 1"):
+        model.load_state_dict(state)
+
+
 def test_apply_and_recompute_mask() -> None:
     model = MaskedDeepFFN(6, 4, [7])
     masked(model)
