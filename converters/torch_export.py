@@ -124,7 +124,12 @@ def from_program(program: ExportedProgram, losses: list[Loss]) -> tuple[Structur
         raise MissingDependencyError(error.name or "onnxscript", "all", "tracing torch modules") from error
     buffers = {name for name in signature.non_persistent_buffers if tensors[name].is_floating_point()}
     structure, tensors = _with_tensors(read, tensors, program.constants.keys() - buffers, losses)
-    return torch_masks.absorb(structure, tensors, set(signature.parameters))
+    structure, kept = torch_masks.absorb(structure, tensors, set(signature.parameters))
+    for name in tensors.keys() - kept.keys():
+        if torch_tensors.is_scores(name, tensors[name].shape):
+            why = "scores become a mask: the larger one decides, and the scores are not kept"
+            losses.append(Loss("mask scores", name, why))
+    return structure, kept
 
 
 def _lowered(program: ExportedProgram, names: set[str], losses: list[Loss]) -> Model:

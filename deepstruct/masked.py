@@ -179,8 +179,8 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
 
     def masked_weight(self) -> Tensor:
         """(out, in): the weight with 0 wherever no connection exists."""
-        if not self._masks_as_params:
-            return torch.where(self._mask, self.weight, 0)
+        if not self._masks_as_params or not torch.is_grad_enabled():
+            return torch.where(self.mask.bool(), self.weight, 0)
         # The mask is a step function of the scores; its gradient is taken from the softmax instead
         # (straight-through estimator, Bengio et al. 2013, arXiv:1308.3432).
         soft = self._mask.softmax(dim=2)[..., 1].to(self.weight.dtype)

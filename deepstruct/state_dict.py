@@ -38,6 +38,13 @@ def mask_keys(keys: Sequence[str]) -> dict[str, str]:
     return masks
 
 
+_OTHER_FAMILIES = {
+    "MaskedDeepDAN": ("layer_first.weight", "layer_out.weight"),
+    "DeepCellDAN": ("_last_convolution.weight", "_last_fc.weight"),
+    "MaskedDeepRNN": ("_recurrent_layers.0._weight_ih", "_recurrent_layers.0._weight_hh"),
+}
+
+
 def is_feed_forward_family(names: Mapping[str, object]) -> bool:
     """Whether parameter names are those of `deepstruct.sparse.MaskedDeepFFN`."""
     return "_layer_first.weight" in names and "_layer_out.weight" in names
@@ -58,6 +65,12 @@ def infer(parameters: Mapping[str, Parameter], activation: str | None) -> tuple[
         if activation not in (None, "relu"):
             raise UsageError(f"the names are those of MaskedDeepFFN, whose activation is relu, not {activation}")
         return _family(parameters), {"family": FAMILY}
+    for family, names in _OTHER_FAMILIES.items():
+        if all(name in parameters for name in names):
+            raise UnsupportedError(
+                f"the names are those of {family}, whose state_dict does not say what the constructor was told: make "
+                "the network, load the state_dict into it, and save it with deepstruct.save(network, path)"
+            )
     return _chain(parameters, activation), {}
 
 

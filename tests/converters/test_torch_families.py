@@ -317,6 +317,14 @@ def test_what_may_compute_something_else_is_refused() -> None:
         deepstruct.from_module(DeepCellDAN(3, 1, lambda **_: shared, nx.DiGraph([(0, 1)])))
 
 
+@pytest.mark.parametrize("name", ["dan", "cells", "gru"])
+def test_a_bare_state_dict_says_what_to_do(tmp_path: Path, name: str) -> None:
+    module, _ = NETWORKS[name]()
+    torch.save(module.state_dict(), tmp_path / "a.pt")
+    with pytest.raises(UnsupportedError, match=f"the names are those of {type(module).__name__}.*deepstruct.save"):
+        deepstruct.load(tmp_path / "a.pt")
+
+
 def test_numbers_under_many_masks_are_one_loss() -> None:
     module, _ = NETWORKS["dan"]()
     with pytest.warns(LossWarning, match=r"masked values of layer.*apply_mask"):
