@@ -17,23 +17,35 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
-from deepstruct.converters import torch_export, torch_modules, torch_tracing
+from deepstruct.converters import torch_export, torch_modules, torch_tensors, torch_tracing
 from deepstruct.errors import MalformedFileError, UnsupportedError
 from deepstruct.formats import ReadOptions
 from deepstruct.limits import Limits, variable
 from deepstruct.losses import Loss
 from deepstruct.model import Model
 
+_MEMBER = re.compile(
+    r"models/model\.json|data/weights/(weight_\d+|model_weights_config\.json)"
+    r"|data/constants/(tensor_\d+|model_constants_config\.json)|data/sample_inputs/model\.pt|extra/[^/]+"
+    r"|archive_format|archive_version|byteorder|version|\.data/(version|serialization_id)"
+)
+_PAYLOAD = re.compile(r"(weight|tensor)_\d+")
 _OPERATOR = re.compile(
-    r"torch\.ops\.(aten|prims|higher_order|quantized_decomposed|torchvision)(\.\w+){1,2}"
+    r"torch\.ops\.(aten|prims|quantized_decomposed|torchvision)"
+    r"\.(?!from_file\b)((?!__)\w+|__i?(and|or|xor|lshift|rshift)__)(\.(?!_)\w+)?"
+    r"|torch\.ops\.higher_order\.(cond|while_loop|wrap_with_set_grad_enabled|wrap_with_autocast)"
     r"|_operator\.(add|and_|eq|floordiv|ge|getitem|gt|le|lt|mod|mul|ne|neg|or_|pow|sub|truediv)"
     r"|torch\.sym_\w+|math\.(ceil|floor|trunc)"
 )
 _WORD = re.compile(
-    r"Symbol|'[a-z]+\d+'|positive|nonnegative|integer|True|Integer|Rational|Add|Mul|Pow|Max|Min|Mod|PythonMod"
-    r"|FloorDiv|CeilDiv|CeilToInt|FloorToInt|IntTrueDiv|TruncToInt|[su]\d+|\d+|[-+*/%(),=<>\s]"
+    r"\b(Symbol|positive|nonnegative|integer|True|Integer|Rational|Add|Mul|Max|Min|Mod|PythonMod|FloorDiv|CeilDiv"
+    r"|CeilToInt|FloorToInt|IntTrueDiv|TruncToInt|[suz]\d{1,9}|\d{1,18})\b|'[suz]\d{1,9}'"
+    r"|\bPow\((Symbol\('[suz]\d+'(, \w+=True)*\)|[suz]\d+), (Integer\(\d\)|\d)\)|(?<!\*)\*(?!\*)|[-+/%(),=<>\s]"
 )
-_CONTAINER = re.compile(r"builtins\.(tuple|list|dict)|collections\.(OrderedDict|deque)")
+_CONTAINER = re.compile(
+    r"builtins\.(tuple|list|dict)|collections\.(OrderedDict|deque)"
+    r"|torch\.fx\.immutable_collections\.immutable_(list|dict)"
+)
 
 
 def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
@@ -52,6 +64,8 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
         raise
     except Exception as error:  # a damaged archive can make torch fail in any way
         raise MalformedFileError(str(path), f"no exported program: {torch_tracing.reason(error)}") from error
+    for name, tensor in {**program.state_dict, **program.constants}.items():
+        torch_tensors.to_numpy(path, name, tensor)  # refuses more elements than the file holds
     program._guards_code = []  # conditions on inputs as Python code, which lowering does not need
     try:
         return from_object(program, losses, infer_masks=options.infer_masks)
@@ -79,34 +93,45 @@ def _refuse_code(path: Path, limits: Limits) -> None:
         UnsupportedError: there is something.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-            for member in members:
-                if member.compress_type != zipfile.ZIP_STORED:
-                    raise MalformedFileError(str(path), f"no exported program: {member.filename!r:.60} is compressed")
-                if member.filename.endswith(".json") and member.file_size > limits.pickle_bytes:
-                    message = f"its text takes {member.file_size} bytes; set {variable('pickle_bytes')} to allow it"
-                    raise MalformedFileError(str(path), message)
-            names = [member.filename for member in members]
-            if not any(re.search(r"models/[^/]+\.json$", name) for name in names):
-                raise MalformedFileError(str(path), "no exported program: it has no models/*.json")
-            documents = [json.loads(archive.read(name)) for name in names if name.endswith(".json")]
-            samples = [archive.read(name) for name in names if "sample_inputs/" in name]
+        members = _members(path, limits)
+        archive = torch._C.PyTorchFileReader(str(path))  # what torch reads, where a zip file can be read in two ways
+        if sorted(archive.get_all_records()) != sorted(members) or "models/model.json" not in members:
+            raise MalformedFileError(str(path), "no exported program: it has no models/model.json, or members twice")
+        documents = [json.loads(archive.get_record(name)) for name in members if name.endswith(".json")]
+        sample = archive.get_record("data/sample_inputs/model.pt")
     except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, RecursionError) as error:
+        if isinstance(error, MalformedFileError):
+            raise
         raise MalformedFileError(str(path), "no exported program: damaged, or of another kind") from error
-    for place, text in (found for document in documents for found in _code(document)):
+    unknown = [("its members", name) for name in members if not _MEMBER.fullmatch(name)]
+    for place, text in (*unknown, *(found for document in documents for found in _code(document))):
         raise UnsupportedError(f"{path}: {_would_run(place, text)}")
-    for sample in samples:
-        try:
-            torch.load(io.BytesIO(sample), weights_only=True)
-        except Exception as error:  # of torch's unpickler
-            raise UnsupportedError(f"{path}: {_would_run('sample_inputs', 'pickled objects')}") from error
+    try:
+        torch.load(io.BytesIO(sample), weights_only=True)
+    except Exception as error:  # of torch's unpickler
+        raise UnsupportedError(f"{path}: {_would_run('sample_inputs', 'pickled objects')}") from error
+
+
+def _members(path: Path, limits: Limits) -> list[str]:
+    """Names of the members of an archive, without the folder that they lie in."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise MalformedFileError(str(path), f"no exported program: {member.filename!r:.60} is compressed")
+        if member.filename.endswith(".json") and member.file_size > limits.pickle_bytes:
+            message = f"its text takes {member.file_size} bytes; set {variable('pickle_bytes')} to allow it"
+            raise MalformedFileError(str(path), message)
+    names = [member.filename.partition("/")[2] for member in members]
+    if len({name.casefold() for name in names}) < len(names):
+        raise MalformedFileError(str(path), "no exported program: two of its members have one name")
+    return names
 
 
 def _would_run(place: str, text: str) -> str:
     return (
-        f"loading it would run what it says in {place!r} ({text!r:.60}), which is none of torch's own operators; for a "
-        "file you made yourself, --trust-pickle (in Python: trust_pickle=True) loads it"
+        f"loading it could run what it says in {place!r} ({text!r:.60}), which is none of torch's own operators, "
+        "shapes and containers; for a file you made yourself, --trust-pickle (in Python: trust_pickle=True) loads it"
     )
 
 
@@ -119,14 +144,31 @@ def _code(value: Any) -> Iterator[tuple[str, str]]:
     if not isinstance(value, dict):
         return
     for key, item in value.items():
-        if (key == "target" and isinstance(item, str) and not _OPERATOR.fullmatch(item)) or (
-            key == "expr_str" and isinstance(item, str) and _WORD.sub("", item)
+        allowed = {"target": _OPERATOR, "path_name": _PAYLOAD}.get(key)
+        if (
+            (allowed is not None and isinstance(item, str) and not allowed.fullmatch(item))
+            or (key == "expr_str" and not (isinstance(item, str) and len(item) < 10_000 and not _WORD.sub("", item)))
+            or (key == "use_pickle" and item)
         ):
-            yield key, item
-        elif key == "use_pickle" and item:
             yield key, str(item)
-        elif key in ("in_spec", "out_spec") and isinstance(item, str):
-            containers = re.findall(r'"type":\s*"([^"]*)"', item)
-            yield from ((key, name) for name in containers if not _CONTAINER.fullmatch(name))
+        elif key in ("in_spec", "out_spec") and item:
+            yield from _code_of_containers(key, json.loads(item))
         else:
             yield from _code(item)
+
+
+def _code_of_containers(key: str, value: Any) -> Iterator[tuple[str, str]]:
+    """What a tree of containers says beyond plain ones whose keys are texts and numbers."""
+    _, tree = value
+    trees = [tree]
+    while trees:
+        tree = trees.pop()
+        kind, context = tree["type"], tree["context"]
+        if kind is not None and not _CONTAINER.fullmatch(kind):
+            yield key, kind
+        content = json.loads(context) if isinstance(context, str) else context
+        if isinstance(content, dict) or (
+            isinstance(content, list) and any(isinstance(x, dict | list) for x in content)
+        ):
+            yield key, str(context)
+        trees += tree["children_spec"]

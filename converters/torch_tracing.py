@@ -56,7 +56,7 @@ def reason(error: BaseException) -> str:
     while chain[-1].__cause__ is not None:
         chain.append(chain[-1].__cause__)
     own = [link for link in chain if type(link).__module__.startswith("torch.onnx")]
-    told = own[-1] if own else error
+    told = own[-1] if len(own) > 1 else chain[-1] if own else error
     text = re.sub(r"\x1b\[\d*m", "", str(told))
     unknown = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", text)
     if unknown:

@@ -161,6 +161,8 @@ def check_head(document: Any) -> list[Fault]:
     """What keeps this reader from looking at the rest: no document, another version; or a warning, or nothing."""
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         message = f'not a deepstruct document: the member "format" must be "{FORMAT}"'
+        if isinstance(document, dict) and "weight_map" in document:
+            message += "; it is the index of a sharded checkpoint: load that with its library and save the module"
         return [Fault("NOT_A_DOCUMENT", "", message)]
     return migrations.check(document)
 
