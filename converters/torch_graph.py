@@ -123,7 +123,7 @@ class StructureModule(MaskableModule):
         except (KeyError, AttributeError) as error:
             raise UnsupportedError(f"parameter {parameter.name!r} cannot be called so in torch: {error}") from error
 
-    def reset_parameters(self, keep_mask: bool = False) -> None:
+    def reset_parameters(self, keep_mask: bool = False) -> Self:
         """Initialises matrices and higher tensors as `torch.nn.Linear` does, scales to 1, everything else to 0.
 
         Args:
@@ -134,26 +134,29 @@ class StructureModule(MaskableModule):
             with torch.no_grad():
                 for key in self.mask_keys.values():
                     self._tensor(key).fill_(True)
+        return self
 
     def _tensor(self, name: str) -> Tensor:
         path, _, last = name.rpartition(".")
         tensor: Tensor = getattr(self.get_submodule(path), last)
         return tensor
 
-    def apply_mask(self) -> None:
+    def apply_mask(self) -> Self:
         """Sets every masked entry to 0."""
         with torch.no_grad():
             for parameter in self._structure.parameters:
                 if parameter.mask is not None:
                     self._tensor(parameter.name).copy_(self._effective(parameter))
+        return self
 
-    def recompute_mask(self, theta: float = 0.0001) -> None:
+    def recompute_mask(self, theta: float = 0.0001) -> Self:
         """Makes new masks from the weights alone, for parameters that have one: kept where ``|w| >= theta``."""
         with torch.no_grad():
             for parameter in self._structure.parameters:
                 if parameter.mask is not None:
                     kept = self._tensor(parameter.name).abs() >= theta
                     self._tensor(self.mask_keys[parameter.name]).copy_(kept)
+        return self
 
     def _effective(self, parameter: Parameter) -> Tensor:
         tensor = self._tensor(parameter.name)
@@ -201,6 +204,10 @@ class StructureModule(MaskableModule):
         if len(inputs) != len(self._structure.inputs):
             names = ", ".join(value.name for value in self._structure.inputs)
             raise TypeError(f"takes {len(self._structure.inputs)} inputs ({names}), not {len(inputs)}")
+        for info, tensor in zip(self._structure.inputs, inputs, strict=True):
+            pairs = zip(info.shape or (), tensor.shape, strict=False)
+            if len(info.shape or ()) == tensor.ndim and any(isinstance(d, int) and d != extent for d, extent in pairs):
+                raise ValueError(f"input {info.name!r} has shape {tuple(tensor.shape)}, not {info.shape}")
         values = dict(zip((info.name for info in self._structure.inputs), inputs, strict=True))
         values |= self._constants
         values |= {parameter.name: self._effective(parameter) for parameter in self._structure.parameters}

@@ -63,7 +63,8 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
     except MemoryError:
         raise
     except Exception as error:  # a damaged archive can make torch fail in any way
-        raise MalformedFileError(str(path), f"no exported program: {torch_tracing.reason(error)}") from error
+        why = "torch cannot read it" if "warnings above" in str(error) else torch_tracing.reason(error)
+        raise MalformedFileError(str(path), f"no exported program: {why}; save it anew, with this torch") from error
     for name, tensor in {**program.state_dict, **program.constants}.items():
         torch_tensors.to_numpy(path, name, tensor)  # refuses more elements than the file holds
     program._guards_code = []  # conditions on inputs as Python code, which lowering does not need
@@ -95,16 +96,19 @@ def _refuse_code(path: Path, limits: Limits) -> None:
     try:
         members = _members(path, limits)
         archive = torch._C.PyTorchFileReader(str(path))  # what torch reads, where a zip file can be read in two ways
-        if sorted(archive.get_all_records()) != sorted(members) or "models/model.json" not in members:
-            raise MalformedFileError(str(path), "no exported program: it has no models/model.json, or members twice")
-        documents = [json.loads(archive.get_record(name)) for name in members if name.endswith(".json")]
+        is_whole = sorted(archive.get_all_records()) == sorted(members) and "models/model.json" in members
+        found = [("its members", name) for name in members if not _MEMBER.fullmatch(name)]
+        for name in members:
+            if name.endswith(".json"):
+                found += _code(json.loads(archive.get_record(name)))
         sample = archive.get_record("data/sample_inputs/model.pt")
-    except (zipfile.BadZipFile, ValueError, OSError, RuntimeError, RecursionError) as error:
-        if isinstance(error, MalformedFileError):
-            raise
+    except MalformedFileError:
+        raise
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, TypeError, LookupError) as error:
         raise MalformedFileError(str(path), "no exported program: damaged, or of another kind") from error
-    unknown = [("its members", name) for name in members if not _MEMBER.fullmatch(name)]
-    for place, text in (*unknown, *(found for document in documents for found in _code(document))):
+    if not is_whole:
+        raise MalformedFileError(str(path), "no exported program: it has no models/model.json, or members twice")
+    for place, text in found:
         raise UnsupportedError(f"{path}: {_would_run(place, text)}")
     try:
         torch.load(io.BytesIO(sample), weights_only=True)

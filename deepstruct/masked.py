@@ -6,7 +6,7 @@ import inspect
 import math
 import operator
 from collections.abc import Iterable, Iterator
-from typing import Any, SupportsIndex
+from typing import Any, Self, SupportsIndex
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
@@ -63,17 +63,19 @@ def checked_sizes(size_input: SupportsIndex | Iterable[SupportsIndex], *others: 
 class MaskableModule(nn.Module):
     """A module whose weights can be masked, by itself or in its layers."""
 
-    def apply_mask(self) -> None:
+    def apply_mask(self) -> Self:
         """Sets every masked weight to 0, in all layers."""
         for layer in maskable_layers(self):
             layer.apply_mask()
+        return self
 
-    def recompute_mask(self, theta: float = 0.0001) -> None:
+    def recompute_mask(self, theta: float = 0.0001) -> Self:
         """Makes new masks from the weights alone: a connection exists where ``|w| >= theta``."""
         for layer in maskable_layers(self):
             layer.recompute_mask(theta)
+        return self
 
-    def reset_parameters(self, keep_mask: bool = False) -> None:
+    def reset_parameters(self, keep_mask: bool = False) -> Self:
         """Initialises all layers anew.
 
         Args:
@@ -81,6 +83,17 @@ class MaskableModule(nn.Module):
         """
         for child in self.children():
             _reset(child, keep_mask)
+        return self
+
+    @property
+    def maskable_children(self) -> Iterator[MaskedLinearLayer]:
+        """The layers that `maskable_layers` finds."""
+        return maskable_layers(self)
+
+    @property
+    def maskable_children_with_name(self) -> Iterator[tuple[str, MaskedLinearLayer]]:
+        """The layers that `maskable_layers_with_name` finds."""
+        return maskable_layers_with_name(self)
 
 
 class MaskedLinearLayer(nn.Linear, MaskableModule):
@@ -154,20 +167,22 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
         """Number of connections that exist, as a 0-d tensor."""
         return self.mask.sum()
 
-    def apply_mask(self) -> None:
+    def apply_mask(self) -> Self:
         """Sets every masked weight to 0."""
         with torch.no_grad():
             self.weight.copy_(torch.where(self.mask.bool(), self.weight, 0))
+        return self
 
-    def recompute_mask(self, theta: float = 0.001) -> None:
+    def recompute_mask(self, theta: float = 0.001) -> Self:
         """Makes a new mask from the weights alone: a connection exists where ``|w| >= theta``.
 
         The old mask is not looked at, so masked weights that still have a value come back; call `apply_mask`
         first to keep them off.
         """
         self.mask = self.weight.detach().abs() >= theta
+        return self
 
-    def reset_parameters(self, keep_mask: bool = False) -> None:
+    def reset_parameters(self, keep_mask: bool = False) -> Self:  # type: ignore[override]  # nn.Linear gives None
         """Initialises the weights anew as `torch.nn.Linear` does.
 
         Args:
@@ -176,6 +191,7 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
         nn.Linear.reset_parameters(self)
         if hasattr(self, "_mask") and not keep_mask:  # nn.Linear constructs before there is a mask
             self.mask = torch.ones(self.weight.shape, dtype=torch.bool)
+        return self
 
     def masked_weight(self) -> Tensor:
         """(out, in): the weight with 0 wherever no connection exists."""

@@ -356,6 +356,7 @@ def volume() -> nn.Module:
     )
 
 
+torch.manual_seed(0)
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], Any]] = {
     "resnet": (ResNet, torch.randn(2, 3, 16, 16)),
     "densenet": (DenseNet, torch.randn(2, 3, 8, 8)),

@@ -77,7 +77,7 @@ def test_the_core_imports_no_converter(path: Path) -> None:
         assert "converters" not in (*module.split("."), name)
 
 
-LOWERING = {"torch_export.py": {"onnx_keys", "onnx_reading"}}
+LOWERING = {"torch_lowering.py": {"onnx_keys", "onnx_reading"}}
 """What torch's exporter gives is ONNX, and is read as such."""
 
 

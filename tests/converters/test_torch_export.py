@@ -55,7 +55,7 @@ def check_onnxruntime(path: Path, module: nn.Module, inputs: Any) -> None:
     names = [value.name for value in session.get_inputs()]
     given = {name: t.numpy() for name, t in zip(names, pytree.tree_leaves(inputs), strict=True)}
     for a, b in zip(session.run(None, given), called(module, inputs), strict=True):
-        np.testing.assert_allclose(a, b.numpy(), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(a, b.detach().numpy(), rtol=1e-3, atol=1e-3 if b.dtype == torch.half else 1e-4)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -89,7 +89,8 @@ def test_networks_become_structures_and_come_back(name: str, tmp_path: Path, cap
     for file in ("a.structure.json", "a.onnx", "a.pt"):
         deepstruct.save(model, tmp_path / file, fail_on_loss=True)
         assert deepstruct.load(tmp_path / file) == model
-    check_onnxruntime(tmp_path / "a.onnx", module, inputs)
+    if name != "one-dimensional":  # onnxruntime has no convolution in float64
+        check_onnxruntime(tmp_path / "a.onnx", module, inputs)
     with warnings.catch_warnings(action="ignore", category=LossWarning):
         assert deepstruct.from_module(module, inputs) == model
 
@@ -126,14 +127,14 @@ def test_graphs_of_graphs() -> None:
 def test_open_dimensions_are_those_that_are_asked_for() -> None:
     module = Stateful().eval()
     inputs = torch.randn(6, 2, 5), torch.randn(1, 2, 4), torch.randn(1, 2, 4)
-    model = deepstruct.from_module(module, inputs, dynamic_shapes=({0: AUTO, 1: AUTO}, {1: AUTO}, {1: AUTO}))
-    assert model.structure.inputs[1].shape == (1, "dim_1", 4)
+    model = deepstruct.from_module(module, inputs, dynamic_shapes=({1: AUTO}, {1: AUTO}, {1: AUTO}))
+    assert [value.shape for value in model.structure.inputs] == [(6, "dim_0", 5), (1, "dim_0", 4), (1, "dim_0", 4)]
     back = deepstruct.to_module(model)
-    check_outputs(back, module, (torch.randn(3, 4, 5), torch.randn(1, 4, 4), torch.randn(1, 4, 4)))
+    check_outputs(back, module, (torch.randn(6, 4, 5), torch.randn(1, 4, 4), torch.randn(1, 4, 4)))
     with pytest.raises(ValueError, match="an input has shape"):
-        back(torch.randn(3, 4, 5), torch.randn(1, 3, 4), torch.randn(1, 4, 4))
-    with pytest.raises(ValueError, match="an input has shape"):
-        back(torch.randn(3, 4, 6), torch.randn(1, 4, 4), torch.randn(1, 4, 4))
+        back(torch.randn(6, 4, 5), torch.randn(1, 3, 4), torch.randn(1, 4, 4))
+    with pytest.raises(ValueError, match=r"input 'x' has shape \(3, 4, 5\), not \(6, 'dim_0', 5\)"):
+        back(torch.randn(3, 4, 5), torch.randn(1, 4, 4), torch.randn(1, 4, 4))
     fixed = deepstruct.from_module(Cells(), torch.randn(1, 2, 5), dynamic_shapes=({},))
     assert fixed.structure.inputs[0].shape == (1, 2, 5)
 
