@@ -94,7 +94,7 @@ def _load(path: Path, options: ReadOptions) -> Any:
 
 
 def _check_archive(path: Path, limits: Limits) -> None:
-    """Refuses zip archives that unpack to far more than they hold; torch itself never compresses."""
+    """Refuses exported programs, and archives that unpack to far more than they hold; torch never compresses."""
     if not zipfile.is_zipfile(path):
         return
     try:
@@ -102,6 +102,8 @@ def _check_archive(path: Path, limits: Limits) -> None:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError, RuntimeError) as error:
         raise MalformedFileError(str(path), "no torch file: a damaged zip archive") from error
+    if any(member.filename.endswith("archive_format") for member in members):
+        raise UnsupportedError(f"{path}: holds an exported program: name it .pt2, or say --from torch-export")
     for member in members:
         if member.compress_type != zipfile.ZIP_STORED:
             raise MalformedFileError(str(path), f"no torch file: {member.filename!r:.60} is compressed")

@@ -146,7 +146,8 @@ def from_module(
 
     Args:
         module: the module, or a program that `torch.export` made.
-        example_inputs: positional arguments for one call, as a tuple, or a single tensor; needed to trace a module.
+        example_inputs: arguments for one call, needed to trace a module: a tuple of positional ones, a single
+            tensor, or a dict by the names of ``forward``.
         dynamic_shapes: which dimensions of the inputs are open, as `torch.export.export` takes them; by default
             the first of each, if the module's own code allows.
         infer_masks: where there is no mask, take the zeros of matrices and higher tensors for masked entries.
