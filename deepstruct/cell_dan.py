@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import networkx as nx
 import torch
@@ -53,13 +54,9 @@ class DeepCellDAN(MaskableModule):
         layers = layers_of(structure)
         graph = structure if structure.is_directed() else nx.DiGraph(structure)  # no edges, so no directions
         layer_of = {vertex: number for number, layer in enumerate(layers) for vertex in layer}
-        position = {vertex: number for number, vertex in enumerate(graph)}
-        self.vertices: tuple[Vertex, ...] = tuple(position)
-        self.predecessors = tuple(tuple(position[source] for source in graph.predecessors(v)) for v in position)
-        self._order = [position[vertex] for layer in layers for vertex in layer]
-        self._sinks = [position[vertex] for vertex in position if graph.out_degree(vertex) == 0]
+        self._arrange(graph, layers)
         self._nodes = nn.ModuleList()
-        for vertex in position:
+        for vertex in self.vertices:
             cell = cell_constructor(
                 is_input=graph.in_degree(vertex) == 0,
                 is_output=graph.out_degree(vertex) == 0,
@@ -74,6 +71,23 @@ class DeepCellDAN(MaskableModule):
         self._last_convolution = nn.Conv2d(len(self._sinks), _CHANNELS, (1, 1))
         self._last_batch_norm = nn.BatchNorm2d(_CHANNELS)
         self._last_fc = nn.Linear(_CHANNELS, num_classes)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also takes what deepstruct 0.10 pickled."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch has no type for it
+        if "_structure" in self.__dict__:
+            graph = self.__dict__.pop("_structure")
+            for name in ("_num_classes", "_input_nodes", "_output_nodes", "_node_cells", "_output_channel_size"):
+                del self.__dict__[name]
+            self._arrange(graph, layers_of(graph))
+
+    def _arrange(self, graph: nx.DiGraph, layers: list[list[Any]]) -> None:  # type: ignore[type-arg]  # as above
+        """Remembers the order of cells and what each takes."""
+        position = {vertex: number for number, vertex in enumerate(graph)}
+        self.vertices: tuple[Vertex, ...] = tuple(position)
+        self.predecessors = tuple(tuple(position[source] for source in graph.predecessors(v)) for v in position)
+        self._order = [position[vertex] for layer in layers for vertex in layer]
+        self._sinks = [position[vertex] for vertex in position if graph.out_degree(vertex) == 0]
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (batch, channels, height, width) to (batch, num_classes).

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import accumulate, chain, islice, pairwise
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import networkx as nx
 import numpy as np
@@ -156,13 +156,7 @@ class MaskedDeepDAN(MaskableModule):
         main = len(sizes) - 1
         shapes = [(sizes[target], sizes[source]) for source, target in pairs]
         biased = [position < main or not sum_before_activation for position in range(len(pairs))]
-        self.wiring = wiring
-        self.sum_before_activation = sum_before_activation
-        self._leaving: list[list[int]] = [[] for _ in range(main)]
-        for position, (source, _) in enumerate(pairs):
-            self._leaving[source].append(position)
-        targets = [[pairs[position][1] for position in positions] for positions in self._leaving]
-        self._layout = Layout(sizes, targets, sum_before_activation)
+        self._connect(wiring, sum_before_activation=sum_before_activation)
         self.layer_first = MaskedLinearLayer(features, sizes[0])
         layers: list[nn.ModuleList]
         if packed:
@@ -180,6 +174,29 @@ class MaskedDeepDAN(MaskableModule):
         self.layers_skip_hidden = layers[1]
         self.layer_out = MaskedLinearLayer(sizes[-1], size_output)
         self.activation: nn.Module = nn.ReLU()
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also takes what deepstruct 0.10 pickled."""
+        super().__setstate__(state)  # type: ignore[no-untyped-call]  # torch has no type for it
+        if "wiring" in state:
+            return
+        graph, skips = self.__dict__.pop("_structure"), self.__dict__.pop("_skip_targets")
+        for name in ("_use_layer_norm", "_layers_normalization"):
+            del self.__dict__[name]
+        vertices = tuple(tuple(graph.get_vertices(layer)) for layer in graph.layers)
+        pairs = tuple((skip["source"], target) for target, entries in skips.items() for skip in entries)
+        self._connect(Wiring(vertices, pairs), sum_before_activation=False)
+
+    def _connect(self, wiring: Wiring, *, sum_before_activation: bool) -> None:
+        """Remembers which layers are connected."""
+        pairs = wiring.pairs
+        self.wiring = wiring
+        self.sum_before_activation = sum_before_activation
+        self._leaving: list[list[int]] = [[] for _ in range(len(wiring.sizes) - 1)]
+        for position, (source, _) in enumerate(pairs):
+            self._leaving[source].append(position)
+        targets = [[pairs[position][1] for position in positions] for positions in self._leaving]
+        self._layout = Layout(wiring.sizes, targets, sum_before_activation)
 
     @property
     def use_layer_norm(self) -> bool:

@@ -79,6 +79,18 @@ class LabeledDAG(LayeredGraph):
         """
         return cls(super().load_from(graph))
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also takes what deepstruct 0.10 pickled."""
+        self.__dict__.update(state)
+        if "_next_label" not in state:
+            for name in ("_vertex_by_layer", "_has_changed"):
+                del self.__dict__[name]
+            for vertex, layer in self.__dict__.pop("_layer_index").items():
+                self._node[vertex][LAYER] = int(layer)
+            self._next_label = max(self._node, default=-1) + 1
+            self._vertices, self._places, self._new = {}, {}, []
+            self._removed = True  # so that the index is made when it is asked for
+
     def _layers(self) -> dict[int, list[Any]]:
         if is_view(self):
             return self._grouped()

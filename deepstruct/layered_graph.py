@@ -195,6 +195,15 @@ class CachedLayeredGraph(LayeredGraph):
         self._cached_layer_of: dict[Vertex, int] | None = None
         super().__init__(incoming_graph_data, **attr)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Also takes what deepstruct 0.10 pickled, with its order of vertices inside layers."""
+        self.__dict__.update(state)
+        if "_cached_layers" not in state:
+            index, layers = self.__dict__.pop("_layer_index"), self.__dict__.pop("_vertex_by_layer")
+            stale = self.__dict__.pop("_has_changed") or layers is None
+            self._cached_layers = None if stale else layers
+            self._cached_layer_of = None if stale else index
+
     def _changed(self) -> None:
         self._cached_layers = self._cached_layer_of = None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, SupportsIndex
 
 import torch
@@ -44,6 +44,28 @@ def checked_mask(mask: Any, weight: Tensor) -> Tensor:
     if not bool(((value == 0) | (value == 1)).all()):
         raise ValueError("a mask holds only 0 and 1, or False and True")
     return value != 0
+
+
+def with_checked_masks(
+    state_dict: dict[str, Any], prefix: str, weights: Mapping[str, Tensor], errors: list[str]
+) -> dict[str, Any] | None:
+    """A state_dict for one layer in which masks are bool tensors, or None, with errors, if they are no masks.
+
+    Args:
+        state_dict: that is loaded.
+        prefix: of the layer's keys.
+        weights: name of each mask -> the weight that it masks. A mask of another shape is left to torch.
+        errors: gets what is wrong.
+    """
+    checked, wrong = dict(state_dict), len(errors)
+    for name, weight in weights.items():
+        mask = state_dict.get(f"{prefix}{name}")
+        if isinstance(mask, Tensor) and mask.shape == weight.shape:
+            try:
+                checked[f"{prefix}{name}"] = checked_mask(mask, weight)
+            except ValueError as error:
+                errors.append(f"{prefix}{name}: {error}")
+    return checked if len(errors) == wrong else None
 
 
 def checked_sizes(size_input: SupportsIndex | Iterable[SupportsIndex], *others: SupportsIndex) -> list[int]:
@@ -207,15 +229,10 @@ class MaskedLinearLayer(nn.Linear, MaskableModule):
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
     ) -> None:
         """Takes masks of any dtype, also where torch would put the given tensor itself into the layer."""
-        mask = state_dict.get(f"{prefix}_mask")
-        if isinstance(mask, Tensor) and not self._masks_as_params and mask.shape == self.weight.shape:
-            try:
-                state_dict = {**state_dict, f"{prefix}_mask": checked_mask(mask, self.weight)}
-            except ValueError as error:
-                *_, errors = rest
-                errors.append(f"{prefix}_mask: {error}")
-                return
-        super()._load_from_state_dict(state_dict, prefix, local_metadata, *rest)
+        weights = {} if self._masks_as_params else {"_mask": self.weight}
+        checked = with_checked_masks(state_dict, prefix, weights, rest[-1])
+        if checked is not None:
+            super()._load_from_state_dict(checked, prefix, local_metadata, *rest)
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (..., in) to (..., out), in the dtype of the weights."""

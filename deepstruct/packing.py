@@ -160,6 +160,14 @@ class _View(Tensor):
             self._whole.grad = torch.zeros_like(self._whole)
         self._whole.grad[self._part] = 0 if value is None else value.reshape(-1)
 
+    @property
+    def data(self) -> Tensor:
+        return self._whole.data[self._part].view(self.shape)
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self.data.copy_(value)
+
     def requires_grad_(self, requires_grad: bool = True) -> Self:
         _refuse_freezing(self._whole, requires_grad)
         return self

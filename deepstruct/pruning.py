@@ -17,6 +17,7 @@ from deepstruct.sparse import MaskedLinearLayer, maskable_layers
 
 __all__ = [
     "PruningStrategy",
+    "get_network_weight_count",
     "magnitude_class_blinded",
     "magnitude_class_distributed",
     "magnitude_class_uniform",
@@ -24,6 +25,7 @@ __all__ = [
     "prune_n_m",
     "prune_network_by_saliency",
     "random_pruning",
+    "set_random_masks",
 ]
 
 Measure = Callable[[MaskedLinearLayer], Tensor]
@@ -82,6 +84,17 @@ def random_pruning(network: nn.Module, percentage: float, generator: torch.Gener
         return torch.rand(layer.weight.shape, generator=generator).to(layer.weight.device)
 
     _prune_network(network, percentage, PruningStrategy.PERCENTAGE, drawn)
+
+
+def set_random_masks(module: nn.Module) -> None:
+    """Gives a masked layer a random mask, each connection with probability 1/2; for ``network.apply``."""
+    if isinstance(module, MaskedLinearLayer):
+        module.mask = torch.rand_like(module.weight.detach()) < 0.5
+
+
+def get_network_weight_count(network: nn.Module) -> Tensor:
+    """Number of connections that exist in all layers, as a 0-d tensor."""
+    return torch.stack([layer.get_weight_count() for layer in _layers(network)]).sum()
 
 
 def prune_n_m(network: nn.Module, n: int, m: int) -> None:

@@ -6,21 +6,20 @@ in torch's order: reset, update, new for GRU; input, forget, cell, output for LS
 
 from __future__ import annotations
 
-import abc
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import Tensor, nn
 
-from deepstruct.masked import checked_mask
+from deepstruct.masked import checked_mask, with_checked_masks
 
 __all__ = ["BaseRecurrentLayer", "MaskedDeepRNN", "MaskedGRULayer", "MaskedLSTMLayer", "MaskedRecurrentLayer"]
 
 
-class BaseRecurrentLayer(nn.Module, abc.ABC):
+class BaseRecurrentLayer(nn.Module):
     """Weights and masks of one recurrent layer; a subclass says how a step computes.
 
     ``_weight_ih`` and its mask ``_mask_i2h`` are (gates * hidden, input), ``_weight_hh`` and ``_mask_h2h`` are
@@ -47,6 +46,8 @@ class BaseRecurrentLayer(nn.Module, abc.ABC):
             nonlinearity: of the plain recurrent layer; others have their own and take no notice.
         """
         super().__init__()
+        if type(self) is BaseRecurrentLayer:
+            raise TypeError("a BaseRecurrentLayer is abstract: make one of its subclasses")
         del nonlinearity
         if input_size < 1 or hidden_size < 1:
             raise ValueError(f"layer sizes must be positive, not {input_size} and {hidden_size}")
@@ -83,20 +84,29 @@ class BaseRecurrentLayer(nn.Module, abc.ABC):
         """Sets the mask of the hidden weights, (gates * hidden, hidden), of zeros and ones."""
         self._mask_h2h.copy_(checked_mask(mask, self._weight_hh))
 
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
+    ) -> None:
+        """Takes masks of any dtype that hold zeros and ones."""
+        weights = {"_mask_i2h": self._weight_ih, "_mask_h2h": self._weight_hh}
+        checked = with_checked_masks(state_dict, prefix, weights, rest[-1])
+        if checked is not None:
+            super()._load_from_state_dict(checked, prefix, local_metadata, *rest)
+
     def _inputs(self, features: Tensor) -> Tensor:
         return F.linear(
-            features.to(self._weight_ih.dtype), torch.where(self._mask_i2h, self._weight_ih, 0), self._bias_ih
+            features.to(self._weight_ih.dtype), torch.where(self._mask_i2h.bool(), self._weight_ih, 0), self._bias_ih
         )
 
     def _hidden_weight(self) -> Tensor:
-        return torch.where(self._mask_h2h, self._weight_hh, 0)
+        return torch.where(self._mask_h2h.bool(), self._weight_hh, 0)
 
     def _initial(self, hidden: Tensor) -> Any:
         return hidden
 
-    @abc.abstractmethod
     def _step(self, inputs: Tensor, state: Any, hidden_weight: Tensor) -> Any:
         """The state after a step: `inputs` is (batch, gates * hidden), a state (batch, hidden) or a tuple of such."""
+        raise NotImplementedError(f"{type(self).__name__} must define forward or _step")
 
     def forward(self, input: Tensor, hx: Any) -> Any:
         """One step: (batch, input) and the state before give the state after."""
@@ -105,10 +115,11 @@ class BaseRecurrentLayer(nn.Module, abc.ABC):
     def unfold(self, input: Tensor, hx: Tensor) -> Tensor:
         """Hidden states of all steps of a sequence, in its own layout, from the state `hx` (batch, hidden)."""
         dimension = 1 if self._batch_first else 0
+        own = type(self).forward is not BaseRecurrentLayer.forward  # a subclass computes a step in its own way
         hidden_weight, state = self._hidden_weight(), self._initial(hx)
         outputs = []
-        for inputs in self._inputs(input).unbind(dimension):
-            state = self._step(inputs, state, hidden_weight)
+        for inputs in (input if own else self._inputs(input)).unbind(dimension):
+            state = self.forward(inputs, state) if own else self._step(inputs, state, hidden_weight)
             outputs.append(state[0] if isinstance(state, tuple) else state)
         return torch.stack(outputs, dimension)
 
@@ -218,6 +229,7 @@ class MaskedDeepRNN(nn.Module):
     def forward(self, input: Tensor) -> Tensor:
         """Maps sequences to (batch, hidden_layers[-1]); all states begin as 0."""
         batch = input.shape[0 if self._batch_first else 1]
-        for layer, hidden in zip(self._layers(), self._hidden_layers, strict=True):
-            input = layer.unfold(input, layer._weight_hh.new_zeros(batch, hidden))
+        for layer, hidden in zip(self._recurrent_layers, self._hidden_layers, strict=True):
+            like = next(layer.parameters(), input)
+            input = cast("BaseRecurrentLayer", layer).unfold(input, like.new_zeros(batch, hidden))
         return input.select(1 if self._batch_first else 0, -1)

@@ -253,3 +253,80 @@ def test_a_graph_has_the_layers_and_edges_of_the_older_library(name: str, golden
     assert layers == golden[f"graph.{name}.layers"].tolist()
     edges = sorted([int(source), int(target)] for source, target in structure.edges)
     assert edges == golden[f"graph.{name}.edges"].tolist()
+
+
+def as_pickled(module: nn.Module, attributes: dict[str, Any], gone: set[str]) -> Any:
+    """The module as it comes out of a pickle with the attributes that 0.10.0 had, masks of floats included."""
+    state = {name: value for name, value in vars(module).items() if name not in gone} | attributes
+    for part in module.modules():
+        for name, buffer in part._buffers.items():
+            if buffer is not None and name.startswith("_mask"):
+                part._buffers[name] = buffer.float()
+    copy: Any = type(module).__new__(type(module))
+    copy.__setstate__(state)
+    return copy
+
+
+def test_a_pickled_dan_works() -> None:
+    graph = CachedLayeredGraph([(0, 2), (1, 2), (2, 3), (0, 3), (1, 4), (3, 4)])
+    module = MaskedDeepDAN(5, 3, graph, use_layer_norm=True, packed=False)
+    inputs = torch.randn(4, 5)
+    expected, wiring = module(inputs), module.wiring
+    targets: dict[int, list[dict[str, Any]]] = {}
+    for (source, target), layer in zip(wiring.skips, module.layers_skip_hidden, strict=True):
+        targets.setdefault(target, []).append({"layer": layer, "source": source})
+    old = {"_structure": graph, "_skip_targets": targets, "_use_layer_norm": True, "_layers_normalization": []}
+    back = as_pickled(module, old, {"wiring", "sum_before_activation", "_leaving", "_layout"})
+    torch.testing.assert_close(back(inputs), expected)
+    assert back.wiring == wiring
+    assert set(back.generate_structure().edges) == set(module.generate_structure().edges)
+    assert not {"_structure", "_skip_targets"} & vars(back).keys()
+
+
+class Convolution(nn.Conv2d):
+    def __init__(self, is_input: bool, in_degree: int, input_channel_size: int, **_: Any) -> None:
+        super().__init__(input_channel_size if is_input else in_degree, 1, 3)
+
+
+def test_a_pickled_cell_dan_works() -> None:
+    graph = CachedLayeredGraph([(0, 2), (1, 2), (0, 3)])
+    module = DeepCellDAN(3, 2, Convolution, graph).eval()
+    inputs = torch.randn(4, 2, 9, 8)
+    expected, predecessors = module(inputs), module.predecessors
+    names = ("_num_classes", "_input_nodes", "_output_nodes", "_node_cells", "_output_channel_size")
+    old = {"_structure": graph, **dict.fromkeys(names)}
+    back = as_pickled(module, old, {"vertices", "predecessors", "_order", "_sinks"})
+    assert torch.equal(back(inputs), expected)
+    assert back.predecessors == predecessors
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_pickled_layered_graph_works(changed: bool) -> None:
+    graph = CachedLayeredGraph([(1, 2), (0, 2), (2, 3)])
+    state = {name: value for name, value in vars(graph).items() if not name.startswith("_cached")}
+    index, layers = {0: 0, 1: 0, 2: 1, 3: 2}, {0: [0, 1], 1: [2], 2: [3]}
+    state |= {"_has_changed": changed, "_layer_index": index, "_vertex_by_layer": layers}
+    back = CachedLayeredGraph.__new__(CachedLayeredGraph)
+    back.__setstate__(state)
+    assert back.get_vertices(0) == ([1, 0] if changed else [0, 1])
+    back.add_edge(3, 4)
+    assert back.num_layers == 4
+
+
+def test_a_pickled_labeled_dag_works() -> None:
+    graph = LabeledDAG()
+    graph.add_vertices(2, layer=0)
+    graph.add_vertices(1, layer=3)
+    graph.add_edge(0, 2)
+    own = {"_removed", "_next_label", "_vertices", "_places", "_new"}
+    state = {name: value for name, value in vars(graph).items() if name not in own}
+    for data in state["_node"].values():
+        data.clear()
+    layers = {0: np.int64(0), 1: np.int64(0), 2: np.int64(3)}
+    state |= {"_layer_index": layers, "_vertex_by_layer": {0: [0, 1], 3: [2]}, "_has_changed": False}
+    back = LabeledDAG.__new__(LabeledDAG)
+    back.__setstate__(state)
+    assert back.layers == [0, 3]
+    assert back.get_vertices(0) == [0, 1]
+    assert back.add_vertex(layer=3) == 3
+    assert back.get_layer_size(3) == 2

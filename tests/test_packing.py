@@ -419,6 +419,19 @@ def test_resetting_a_network_keeps_masks_only_if_told() -> None:
     assert all(layer.mask.all() for layer in maskable_layers(model))
 
 
+def test_data_of_views_are_the_networks() -> None:
+    network = MaskedDeepDAN(5, 3, nx.DiGraph([(0, 2), (1, 2), (0, 1)]))
+    layer: Any = network.layers_main_hidden[0]
+    given = torch.full_like(layer.weight.detach(), 7)
+    layer.weight.data = given
+    assert torch.equal(layer.weight, given)
+    assert float(network._packed.weight.detach().max()) == 7
+    layer.weight.data.zero_()
+    layer.weight.data *= 2
+    assert not layer.weight.any()
+    assert layer.weight.requires_grad
+
+
 def test_gradients_of_views() -> None:
     packed, apart = pair()
     layer = main_layer(packed, 2)

@@ -139,3 +139,11 @@ def test_n_of_m_brings_nothing_back() -> None:
 def test_impossible_amounts_change_nothing(prune: Any, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         prune()
+
+
+def test_random_masks_and_their_number() -> None:
+    torch.manual_seed(0)
+    model = MaskedDeepFFN(20, 5, [30, 10])
+    model.apply(pruning.set_random_masks)
+    assert int(pruning.get_network_weight_count(model)) == sum(counts(model))
+    assert 0.4 < sum(counts(model)) / sum(layer.weight.numel() for layer in maskable_layers(model)) < 0.6

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deepstruct.recurrent import (
     BaseRecurrentLayer,
@@ -126,4 +126,36 @@ def test_impossible_arguments_are_refused() -> None:
     with pytest.raises(TypeError, match="batch_frist"):
         MaskedGRULayer(2, 3, batch_frist=True)  # type: ignore[call-arg]  # on purpose
     with pytest.raises(TypeError, match="abstract"):
-        BaseRecurrentLayer(2, 3)  # type: ignore[abstract]  # on purpose
+        BaseRecurrentLayer(2, 3)
+
+
+class Doubled(MaskedLSTMLayer):
+    """A layer of a user, with a step of its own."""
+
+    def forward(self, input: Tensor, hx: Any) -> Any:
+        hidden, cell = super().forward(input, hx)
+        return 2 * hidden, cell
+
+
+def test_steps_of_subclasses_are_theirs() -> None:
+    torch.manual_seed(0)
+    network = MaskedDeepRNN(2, [3], Doubled)
+    layer, inputs = network._recurrent_layers[0], torch.randn(5, 4, 2)
+    state = torch.zeros(4, 3), torch.zeros(4, 3)
+    for step in inputs:
+        state = layer(step, state)
+    assert torch.equal(network(inputs), state[0])
+
+
+@pytest.mark.parametrize("assign", [False, True])
+def test_masks_of_other_dtypes_load(assign: bool) -> None:
+    layer, other = MaskedGRULayer(2, 3), MaskedGRULayer(2, 3)
+    layer.set_i2h_mask(torch.rand(9, 2) > 0.5)
+    state = {key: value.float() for key, value in layer.state_dict().items()}
+    other.load_state_dict(state, assign=assign)
+    assert other._mask_i2h.dtype == torch.bool
+    inputs, hidden = torch.randn(4, 2), torch.randn(4, 3)
+    assert torch.equal(other(inputs, hidden), layer(inputs, hidden))
+    state["_mask_h2h"][0, 0] = 0.5
+    with pytest.raises(RuntimeError, match="_mask_h2h: a mask holds only 0 and 1"):
+        other.load_state_dict(state, assign=assign)
