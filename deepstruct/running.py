@@ -33,8 +33,8 @@ def main(command: click.Command) -> NoReturn:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     code = run(lambda: command.main(arguments, standalone_mode=False, prog_name="deepstruct"), debug)
-    if code == 7:
-        _abandon(sys.stdout)
+    for stream in (sys.stdout, sys.stderr):
+        _abandon(stream)
     sys.exit(code)
 
 
@@ -43,13 +43,20 @@ def _abandon(stream: Any) -> None:
     try:
         stream.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        _discard(stream)
+
+
+def _discard(stream: Any) -> None:
+    """Sends nowhere what is still to be written to a stream."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def say(message: str) -> None:
     """Tells a person something, who may not be there any more."""
-    with contextlib.suppress(OSError):
+    try:
         click.echo(message, err=True)
+    except OSError:
+        _discard(sys.stderr)
 
 
 def run(command: Callable[[], object], debug: bool) -> int:
