@@ -33,8 +33,8 @@ def main(command: click.Command) -> NoReturn:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     code = run(lambda: command.main(arguments, standalone_mode=False, prog_name="deepstruct"), debug)
-    for stream in (sys.stdout, sys.stderr):
-        _abandon(stream)
+    _abandon(sys.stdout)
+    _abandon(sys.stderr)
     sys.exit(code)
 
 
