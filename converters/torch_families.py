@@ -115,5 +115,5 @@ def mask_keys(module: nn.Module) -> dict[str, str]:
         elif isinstance(part, MaskedLinearLayer):
             keys[f"{prefix}weight"] = f"{prefix}_mask"
         elif isinstance(part, BaseRecurrentLayer):
-            keys |= {f"{prefix}_weight_ih": f"{prefix}_mask_i2h", f"{prefix}_weight_hh": f"{prefix}_mask_h2h"}
+            keys |= {prefix + weight: prefix + mask for weight, mask in part.masks.items()}
     return keys

@@ -35,7 +35,7 @@ _NONLINEARITIES: dict[str, tuple[type[nn.Module], tuple[Callable[..., Any], ...]
     "Softsign": (nn.Softsign, (F.softsign,)),
     "Tanh": (nn.Tanh, (torch.tanh, F.tanh, torch.Tensor.tanh)),
 }
-_PARAMETERS = (("_weight_ih", "_mask_i2h"), ("_weight_hh", "_mask_h2h"), ("_bias_ih", ""), ("_bias_hh", ""))
+_PARAMETERS = ("_weight_ih", "_weight_hh", "_bias_ih", "_bias_hh")
 
 
 def to_structure(module: MaskedDeepRNN, collector: Collector) -> Structure:
@@ -56,7 +56,7 @@ def to_structure(module: MaskedDeepRNN, collector: Collector) -> Structure:
         if op_type is None or not isinstance(layer, BaseRecurrentLayer):
             known = ", ".join(kind.__name__ for kind in _OPERATORS)
             raise UnsupportedError(f"{scope!r} is a {type(layer).__qualname__}, not one of {known}")
-        found = [collector.parameter(layer, name, scope, mask) for name, mask in _PARAMETERS]
+        found = [collector.parameter(layer, name, scope, layer.masks.get(name, "")) for name in _PARAMETERS]
         names = [parameter.name for parameter in found if parameter is not None]
         parameters += [parameter for parameter in found if parameter is not None]
         weight_ih, weight_hh, bias_ih, bias_hh = (_reordered(graph, op_type, name, scope) for name in names)

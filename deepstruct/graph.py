@@ -44,10 +44,7 @@ def layered(graph: Any) -> LayeredGraph:
     """
     if not isinstance(graph, nx.Graph):
         graph = CachedLayeredGraph(graph)
-    refuse_undirected(graph)
-    refuse_parallel(graph)
-    if not len(graph):
-        raise ValueError("the graph has no vertices, so it has no layers")
+    _refuse_unlayered(graph)
     if isinstance(graph, CachedLayeredGraph | LabeledDAG) and not is_view(graph):
         result: CachedLayeredGraph | LabeledDAG = graph
     else:
@@ -70,11 +67,15 @@ def layers_of(graph: nx.DiGraph) -> list[list[Any]]:  # type: ignore[type-arg]  
     if isinstance(graph, LayeredGraph):
         own = layered(graph)
         return [own.get_vertices(layer) for layer in own.layers]
+    _refuse_unlayered(graph)
+    return layer_index(graph)
+
+
+def _refuse_unlayered(graph: Any) -> None:
     refuse_undirected(graph)
     refuse_parallel(graph)
     if not len(graph):
         raise ValueError("the graph has no vertices, so it has no layers")
-    return layer_index(graph)
 
 
 def uniform_proportions(graph: nx.Graph[Any], seed: int | np.random.Generator | None = None) -> dict[Any, float]:

@@ -27,6 +27,7 @@ class BaseRecurrentLayer(nn.Module):
     """
 
     gates: ClassVar[int] = 1
+    masks: ClassVar[dict[str, str]] = {"_weight_ih": "_mask_i2h", "_weight_hh": "_mask_h2h"}
     _mask_i2h: Tensor
     _mask_h2h: Tensor
 
@@ -88,7 +89,7 @@ class BaseRecurrentLayer(nn.Module):
         self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *rest: Any
     ) -> None:
         """Takes masks of any dtype that hold zeros and ones."""
-        weights = {"_mask_i2h": self._weight_ih, "_mask_h2h": self._weight_hh}
+        weights = {mask: getattr(self, weight) for weight, mask in self.masks.items()}
         checked = with_checked_masks(state_dict, prefix, weights, rest[-1])
         if checked is not None:
             super()._load_from_state_dict(checked, prefix, local_metadata, *rest)
