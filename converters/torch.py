@@ -25,7 +25,7 @@ from deepstruct.converters.torch_modules import from_object, to_module
 from deepstruct.errors import FaultyError, MalformedFileError, UnsupportedError, WriteError
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
-from deepstruct.limits import Limits, variable
+from deepstruct.limits import Limits
 from deepstruct.losses import Loss
 from deepstruct.model import Model
 from deepstruct.structure import Parameter
@@ -104,12 +104,7 @@ def _check_archive(path: Path, limits: Limits) -> None:
         raise MalformedFileError(str(path), "no torch file: a damaged zip archive") from error
     if any(member.filename.endswith("archive_format") for member in members):
         raise UnsupportedError(f"{path}: holds an exported program: name it .pt2, or say --from torch-export")
-    for member in members:
-        if member.compress_type != zipfile.ZIP_STORED:
-            raise MalformedFileError(str(path), f"no torch file: {member.filename!r:.60} is compressed")
-        if member.filename.endswith(".pkl") and member.file_size > limits.pickle_bytes:
-            message = f"its pickle takes {member.file_size} bytes; set {variable('pickle_bytes')} to allow it"
-            raise MalformedFileError(str(path), message)
+    torch_tensors.check_members(path, members, limits, "torch file", ".pkl", "pickle")
 
 
 def _is_pickle(path: Path, complaint: str) -> bool:

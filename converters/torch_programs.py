@@ -20,7 +20,7 @@ from torch.export import ExportedProgram
 from deepstruct.converters import torch_export, torch_modules, torch_tensors, torch_tracing
 from deepstruct.errors import MalformedFileError, UnsupportedError
 from deepstruct.formats import ReadOptions
-from deepstruct.limits import Limits, variable
+from deepstruct.limits import Limits
 from deepstruct.losses import Loss
 from deepstruct.model import Model
 
@@ -120,12 +120,7 @@ def _members(path: Path, limits: Limits) -> list[str]:
     """Names of the members of an archive, without the folder that they lie in."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    for member in members:
-        if member.compress_type != zipfile.ZIP_STORED:
-            raise MalformedFileError(str(path), f"no exported program: {member.filename!r:.60} is compressed")
-        if member.filename.endswith(".json") and member.file_size > limits.pickle_bytes:
-            message = f"its text takes {member.file_size} bytes; set {variable('pickle_bytes')} to allow it"
-            raise MalformedFileError(str(path), message)
+    torch_tensors.check_members(path, members, limits, "exported program", ".json", "text")
     names = [member.filename.partition("/")[2] for member in members]
     if len({name.casefold() for name in names}) < len(names):
         raise MalformedFileError(str(path), "no exported program: two of its members have one name")

@@ -1,7 +1,8 @@
-"""Torch tensors <-> numpy arrays and masks, for every dtype that both know."""
+"""Torch tensors <-> numpy arrays and masks, for every dtype that both know; and the archives that hold them."""
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from deepstruct import dtypes
 from deepstruct.errors import MalformedFileError, UnsupportedError
+from deepstruct.limits import Limits, variable
 from deepstruct.mask import Mask
 
 _BYTES_VIEW = {1: torch.uint8, 2: torch.int16}
@@ -79,3 +81,27 @@ def to_mask(path: Path | None, key: str, tensor: Any) -> Mask:
             raise MalformedFileError(str(path or "module"), f"{key} is no mask: it has other values than 0 and 1")
         array = present
     return Mask.from_array(array)
+
+
+def check_members(
+    path: Path, members: Sequence[zipfile.ZipInfo], limits: Limits, kind: str, suffix: str, content: str
+) -> None:
+    """Refuses an archive that unpacks to more than it holds, or whose description is too large; torch never compresses.
+
+    Args:
+        path: of the archive.
+        members: of the archive.
+        limits: bounds on what is taken in.
+        kind: what the file should be, in words.
+        suffix: of the members that describe the tensors.
+        content: what these hold, in words.
+
+    Raises:
+        MalformedFileError: there is such a member.
+    """
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED:
+            raise MalformedFileError(str(path), f"no {kind}: {member.filename!r:.60} is compressed")
+        if member.filename.endswith(suffix) and member.file_size > limits.pickle_bytes:
+            message = f"its {content} takes {member.file_size} bytes; set {variable('pickle_bytes')} to allow it"
+            raise MalformedFileError(str(path), message)
