@@ -15,9 +15,10 @@ from deepstruct.cell_dan import DeepCellDAN
 from deepstruct.converters import torch_export, torch_tracing
 from deepstruct.converters.torch_dan import vertex_keys
 from deepstruct.converters.torch_graph import StructureModule
-from deepstruct.converters.torch_nodes import NodeList
 from deepstruct.converters.torch_parameters import Collector, refuse_changed_forward
-from deepstruct.errors import UnsupportedError
+from deepstruct.dan_structure import decoded_keys
+from deepstruct.errors import FaultyError, UnsupportedError
+from deepstruct.node_list import NodeList
 from deepstruct.structure import Dimension, Node, Parameter, Structure, ValueInfo
 
 Cell: TypeAlias = tuple[Structure, dict[str, Tensor]]
@@ -252,8 +253,12 @@ def _graph(structure: Structure) -> nx.DiGraph[Any] | None:
     if not isinstance(predecessors, tuple) or not predecessors:
         return None
     count = len(predecessors)
-    vertices = structure.attributes.get("vertices", tuple(range(count)))
-    if not isinstance(vertices, tuple) or len(set(vertices)) != count or len(vertices) != count:
+    given = structure.attributes.get("vertices", tuple(range(count)))
+    if not isinstance(given, tuple) or len(given) != count:
+        return None
+    try:
+        (vertices,) = decoded_keys((given,), "/graph/attributes/vertices")
+    except FaultyError:
         return None
     graph: nx.DiGraph[Any] = nx.DiGraph()
     graph.add_nodes_from(vertices)

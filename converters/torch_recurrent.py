@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
 from torch import nn
 
-from deepstruct.converters.torch_nodes import NodeList
 from deepstruct.converters.torch_parameters import Collector, refuse_changed_forward
 from deepstruct.errors import UnsupportedError
+from deepstruct.node_list import NodeList
 from deepstruct.recurrent import (
     BaseRecurrentLayer,
     MaskedDeepRNN,

@@ -12,7 +12,7 @@ from deepstruct.version import __version__
 
 if TYPE_CHECKING:
     from deepstruct.errors import DeepstructError
-    from deepstruct.io import Report, convert, from_module, load, save, to_module
+    from deepstruct.io import Report, convert, from_module, from_networkx, load, save, to_module, to_networkx
     from deepstruct.losses import Loss
     from deepstruct.mask import Mask
     from deepstruct.model import Model, Weights
@@ -34,9 +34,11 @@ __all__ = [
     "__version__",
     "convert",
     "from_module",
+    "from_networkx",
     "load",
     "save",
     "to_module",
+    "to_networkx",
 ]
 
 _HOMES = {
@@ -53,9 +55,11 @@ _HOMES = {
     "Weights": "model",
     "convert": "io",
     "from_module": "io",
+    "from_networkx": "io",
     "load": "io",
     "save": "io",
     "to_module": "io",
+    "to_networkx": "io",
 }
 
 

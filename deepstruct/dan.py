@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import reduce
-from itertools import accumulate, chain, islice, pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial, reduce
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any, cast
 
 import networkx as nx
@@ -18,54 +17,17 @@ from torch.nn.modules.module import _has_any_global_hook
 
 from deepstruct import dan_kernel
 from deepstruct.dan_kernel import Layout
-from deepstruct.graph import CachedLayeredGraph, LayeredGraph, Vertex, layers_of
-from deepstruct.masked import MaskableModule, MaskedLinearLayer, checked_sizes
+from deepstruct.graph import CachedLayeredGraph
+from deepstruct.masked import MaskableModule, MaskedLinearLayer, checked_sizes, kept_entries
 from deepstruct.packing import PackedLayers, PackedTensors, has_no_hooks
-from deepstruct.units import Block, unit_adjacency, unit_graph
+from deepstruct.units import UnitGraph, UnitLayer, masked_block
+from deepstruct.views import fill
+from deepstruct.wiring import Connections, Wiring, wiring_of
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array  # type: ignore[import-untyped]  # scipy has no types
 
-__all__ = ["MaskedDeepDAN"]
-
-
-_LAYERED_BY_PATHS = (nx.DiGraph, LayeredGraph, CachedLayeredGraph)
-
-
-@dataclass(frozen=True, slots=True)
-class Wiring:
-    """The layers of a graph and which of them are connected, without the connections themselves.
-
-    Attributes:
-        vertices: keys of the vertices of each layer, in the order of the units.
-        skips: (source, target) of each pair of connected layers that are not neighbours, by target, then source.
-    """
-
-    vertices: tuple[tuple[Vertex, ...], ...]
-    skips: tuple[tuple[int, int], ...]
-
-    @property
-    def sizes(self) -> list[int]:
-        """Number of units of each layer."""
-        return [len(layer) for layer in self.vertices]
-
-    @property
-    def pairs(self) -> list[tuple[int, int]]:
-        """(source, target) of every masked layer in the order of the module: neighbours, then skips."""
-        return [*pairwise(range(len(self.vertices))), *self.skips]
-
-
-@dataclass(frozen=True, slots=True)
-class Connections:
-    """Which entries of the masks of all masked layers exist.
-
-    Attributes:
-        layer: int64 ``[nnz]``, position of the masked layer in the order of `Wiring.pairs`.
-        index: int64 ``[nnz]``, row-major index into its mask, (units of the target, units of the source).
-    """
-
-    layer: NDArray[np.int64]
-    index: NDArray[np.int64]
+__all__ = ["MaskedDeepDAN", "Wiring"]
 
 
 class MaskedDeepDAN(MaskableModule):
@@ -84,7 +46,13 @@ class MaskedDeepDAN(MaskableModule):
     `layer_first` and `layer_out` are full. `layers_main_hidden` connects each layer with the next one,
     `layers_skip_hidden` the others, by target, then source. Each is a `MaskedLinearLayer` whose mask, weight and hooks
     may be changed one by one.
+
+    Attributes:
+        graph_data: what the structure that the network was made from says about its graph beyond vertices and edges
+            (`deepstruct.graph_data`), so that it is written again; None if nothing.
     """
+
+    graph_data: Mapping[str, Any] | None = None
 
     def __init__(
         self,
@@ -115,7 +83,7 @@ class MaskedDeepDAN(MaskableModule):
         """
         super().__init__()
         features, size_output = checked_sizes(size_input, size_output)
-        wiring, connections = _wiring(structure)
+        wiring, connections = wiring_of(structure)
         self._build(
             features, size_output, wiring, connections, bool(use_layer_norm), bool(sum_before_activation), packed=packed
         )
@@ -213,28 +181,33 @@ class MaskedDeepDAN(MaskableModule):
             include_output: end with the output features instead of the last layer.
         """
         first = self.layer_first.in_features if include_input else 0
-        graph = unit_graph(*self._units(include_input, include_output))
+        graph = fill(CachedLayeredGraph(), self._units(include_input, include_output))
         for unit, vertex in enumerate(chain.from_iterable(self.wiring.vertices), first):
             graph.nodes[unit]["vertex"] = vertex
         return graph
 
     def adjacency(self, include_input: bool = False, include_output: bool = False) -> csr_array:
         """The same as a bool matrix, (units, units), row = source, column = target; needs scipy."""
-        return unit_adjacency(*self._units(include_input, include_output))
+        return self._units(include_input, include_output).adjacency()
 
-    def _units(self, include_input: bool, include_output: bool) -> tuple[int, list[Block]]:
-        """Number of units and the blocks of connections between them."""
-        first = self.layer_first.in_features if include_input else 0
-        starts = [first, *(first + end for end in accumulate(self.wiring.sizes))]
-        blocks = [
-            Block(layer, starts[source], starts[target])
-            for (source, target), layer in zip(self.wiring.pairs, self._masked_layers(), strict=True)
-        ]
+    def _units(self, include_input: bool, include_output: bool) -> UnitGraph:
+        sizes = [self.layer_first.in_features] * include_input + self.wiring.sizes
+        sizes += [self.layer_out.out_features] * include_output
+        pairs = [(source + include_input, target + include_input) for source, target in self.wiring.pairs]
+        masked = list(zip(pairs, self._masked_layers(), strict=True))
         if include_input:
-            blocks.insert(0, Block(self.layer_first, 0, first))
+            masked.append(((0, 1), self.layer_first))
         if include_output:
-            blocks.append(Block(self.layer_out, starts[-2], starts[-1]))
-        return starts[-1] + (self.layer_out.out_features if include_output else 0), blocks
+            masked.append(((len(sizes) - 2, len(sizes) - 1), self.layer_out))
+        starts = [0, *accumulate(sizes)]
+        layers = [UnitLayer(f"{place}", "Gemm", starts[place], (size,)) for place, size in enumerate(sizes)]
+        blocks = [
+            masked_block(target, source, starts[source], partial(kept_entries, layer))
+            for (source, target), layer in sorted(masked, key=lambda pair: pair[0][::-1])
+        ]
+        return UnitGraph(
+            tuple(layers), tuple(blocks), (0,), (len(layers) - 1,), np.arange(layers[-1].start, layers[-1].stop)
+        )
 
     def _masked_layers(self) -> Iterator[MaskedLinearLayer]:
         for layers in (self.layers_main_hidden, self.layers_skip_hidden):
@@ -333,57 +306,3 @@ def _layer(entries: NDArray[np.int64], shape: tuple[int, int], bias: bool) -> Ma
     mask.view(-1)[torch.from_numpy(entries)] = True
     layer.mask = mask
     return layer
-
-
-def _wiring(graph: nx.DiGraph) -> tuple[Wiring, Connections]:  # type: ignore[type-arg]  # as above
-    """The layers of a graph and its edges as entries of masks, in time linear in vertices and edges."""
-    if not isinstance(graph, nx.Graph):
-        layers_of(graph)  # says what is wrong
-    keys, neighbours = list(graph), [targets for _, targets in graph.adjacency()]
-    position = {vertex: number for number, vertex in enumerate(keys)}
-    degrees = np.fromiter(map(len, neighbours), np.int64, len(keys))
-    heads = np.fromiter(map(position.__getitem__, chain.from_iterable(neighbours)), np.int64, degrees.sum())
-    tails = np.repeat(np.arange(len(keys)), degrees)
-    if type(graph) in _LAYERED_BY_PATHS and keys:
-        order, sizes = _longest_paths(graph, degrees, heads)
-    else:
-        own = layers_of(graph)
-        order, sizes = np.array([position[vertex] for layer in own for vertex in layer]), np.array(list(map(len, own)))
-    starts = np.cumsum(sizes) - sizes
-    layer_of, unit_of = np.empty((2, len(keys)), np.int64)
-    layer_of[order] = np.repeat(np.arange(sizes.size), sizes)
-    unit_of[order] = np.arange(len(keys)) - np.repeat(starts, sizes)
-    source, target = layer_of[tails], layer_of[heads]
-    for edge in np.flatnonzero(source >= target)[:1]:
-        raise ValueError(f"the edge {keys[tails[edge]]!r} -> {keys[heads[edge]]!r} does not lead to a later layer")
-    is_skip = target - source > 1
-    key = target * sizes.size + source
-    skips = np.unique(key[is_skip])
-    layer = np.where(is_skip, sizes.size - 1 + np.searchsorted(skips, key), source)
-    index = unit_of[heads] * sizes[source] + unit_of[tails]
-    flat = map(keys.__getitem__, order.tolist())
-    vertices = tuple(tuple(islice(flat, size)) for size in sizes.tolist())
-    pairs = zip((skips % sizes.size).tolist(), (skips // sizes.size).tolist(), strict=True)
-    return Wiring(vertices, tuple(pairs)), Connections(layer, index)
-
-
-def _longest_paths(
-    graph: nx.DiGraph,  # type: ignore[type-arg]  # as above
-    degrees: NDArray[np.int64],
-    heads: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Positions of the vertices by layer, and the size of each layer; the edges are given by position."""
-    waiting = np.bincount(heads, minlength=degrees.size).tolist()
-    ends, targets = np.cumsum(degrees).tolist(), heads.tolist()
-    layers = [0] * degrees.size
-    reached = [vertex for vertex, number in enumerate(waiting) if not number]
-    for vertex in reached:  # grows; layers never decrease on the way, so the last edge into a vertex decides
-        following = layers[vertex] + 1
-        for target in targets[ends[vertex - 1] if vertex else 0 : ends[vertex]]:
-            waiting[target] -= 1
-            if not waiting[target]:
-                layers[target] = following
-                reached.append(target)
-    if len(reached) < degrees.size:
-        layers_of(graph)  # says where the cycle is
-    return np.argsort(layers, kind="stable"), np.bincount(layers)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import partial
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 from torch import Tensor, nn
 
 from deepstruct.graph import CachedLayeredGraph
-from deepstruct.masked import MaskableModule, MaskedLinearLayer, checked_sizes, maskable_layers
-from deepstruct.units import Block, unit_adjacency, unit_graph
+from deepstruct.masked import MaskableModule, MaskedLinearLayer, checked_sizes, kept_entries, maskable_layers
+from deepstruct.units import UnitGraph, UnitLayer, masked_block
+from deepstruct.views import fill
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array  # type: ignore[import-untyped]  # scipy has no types
@@ -65,22 +68,28 @@ class MaskedDeepFFN(MaskableModule):
             include_input: begin with the input features instead of the first hidden layer.
             include_output: end with the output features instead of the last hidden layer.
         """
-        return unit_graph(*self._units(include_input, include_output))
+        return fill(CachedLayeredGraph(), self._units(include_input, include_output))
 
     def adjacency(self, include_input: bool = False, include_output: bool = False) -> csr_array:
         """The same as a bool matrix, (units, units), row = source, column = target; needs scipy."""
-        return unit_adjacency(*self._units(include_input, include_output))
+        return self._units(include_input, include_output).adjacency()
 
-    def _units(self, include_input: bool, include_output: bool) -> tuple[int, list[Block]]:
-        """Number of units and the blocks of connections between them."""
-        layers = list(maskable_layers(self))
-        chosen = layers[0 if include_input else 1 : len(layers) if include_output else -1]
-        units = chosen[0].in_features if chosen else layers[0].out_features
-        blocks = []
-        for layer in chosen:
-            blocks.append(Block(layer, units - layer.in_features, units))
-            units += layer.out_features
-        return units, blocks
+    def _units(self, include_input: bool, include_output: bool) -> UnitGraph:
+        masked = list(maskable_layers(self))
+        sizes = [masked[0].in_features, *(layer.out_features for layer in masked)]
+        chosen = range(0 if include_input else 1, len(sizes) if include_output else len(sizes) - 1)
+        starts = list(accumulate((sizes[number] for number in chosen), initial=0))
+        layers = [
+            UnitLayer(f"{number}", "Gemm", starts[place], (sizes[number],)) for place, number in enumerate(chosen)
+        ]
+        blocks = [
+            masked_block(place, place - 1, starts[place - 1], partial(kept_entries, masked[number - 1]))
+            for place, number in enumerate(chosen)
+            if place
+        ]
+        return UnitGraph(
+            tuple(layers), tuple(blocks), (0,), (len(layers) - 1,), np.arange(layers[-1].start, layers[-1].stop)
+        )
 
     def forward(self, input: Tensor) -> Tensor:
         """Maps (batch, ...) to (batch, size_output); everything behind the batch is flattened."""

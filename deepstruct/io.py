@@ -1,12 +1,14 @@
-"""The verbs: load, save, convert, from_module, to_module. Always file -> reader -> Model -> writer -> file."""
+"""The verbs: load, save, convert, from_module and its like. Always file -> reader -> Model -> writer -> file."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from deepstruct import files, formats
 from deepstruct.errors import LossError, LossWarning, UsageError
@@ -15,8 +17,10 @@ from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.limits import Limits
 from deepstruct.losses import Loss
 from deepstruct.model import Model
+from deepstruct.structure import Structure
 
 if TYPE_CHECKING:
+    import networkx as nx
     import torch
 
     PathLike = str | os.PathLike[str]
@@ -162,6 +166,119 @@ def from_module(
     if losses is None:
         _warn(f"a {type(module).__name__}", collected)
     return model
+
+
+def from_networkx(
+    graph: nx.Graph[Any],
+    in_features: int | None = None,
+    out_features: int | None = None,
+    *,
+    orientation: str | None = None,
+    use_layer_norm: bool = False,
+    sum_before_activation: bool = False,
+    dtype: str = "float32",
+    init: str | None = None,
+    seed: int | None = None,
+    losses: list[Loss] | None = None,
+) -> Model:
+    """The model of a network in the shape of a graph: that of a `deepstruct.sparse.MaskedDeepDAN`, without torch.
+
+    Keys of vertices and attributes of the graph, its vertices and edges are kept with their exact types, if they are
+    None, bool, int, float, str, list, tuple or dict; `deepstruct.graph_data.original_graph` gives the graph back.
+
+    Args:
+        graph: with at least one vertex. A directed one is acyclic, and its vertices stand in layers by the longest path
+            that ends there, or in those of a `deepstruct.graph.LabeledDAG`.
+        in_features: number of inputs, each connected with every vertex of the first layer. If neither number is given,
+            the graph is one that `to_networkx` made, and the network is the one that it shows.
+        out_features: number of outputs, each connected with every vertex of the last layer.
+        orientation: of the edges of an undirected graph: ``vertex-order``, from the end that comes first among the
+            graph's vertices to the other one.
+        use_layer_norm: normalise before the activation of every layer but the first.
+        sum_before_activation: sum the connections of a unit before its activation instead of after it.
+        dtype: of the parameters: float32, float64, float16 or bfloat16.
+        init: how the weights are drawn, see `deepstruct.initialisation.initial_weights`; None for a structure alone.
+        seed: for the weights; None draws one.
+        losses: gets what the graph has and a Model cannot; without a list, a `LossWarning` tells.
+
+    Raises:
+        UsageError: an argument means nothing, or an undirected graph comes without `orientation`.
+        StructureError: the graph has a cycle or no vertices.
+        UnsupportedError: the graph has parallel edges, or keys or attributes that no document can hold.
+    """
+    if seed is not None and init is None:
+        raise UsageError("a seed means nothing without init, which says how the weights are drawn")
+    collected: list[Loss] = [] if losses is None else losses
+    converter: Any = importlib.import_module("deepstruct.converters.networkx")
+    model: Model = converter.from_object(
+        graph,
+        collected,
+        in_features=in_features,
+        out_features=out_features,
+        orientation=orientation,
+        use_layer_norm=use_layer_norm,
+        sum_before_activation=sum_before_activation,
+        dtype=dtype,
+    )
+    if init is not None:
+        from deepstruct.initialisation import initial_weights
+
+        model = Model(model.structure, initial_weights(model.structure, init, seed))
+    if losses is None:
+        _warn(f"a {type(graph).__name__}", collected)
+    return model
+
+
+def to_networkx(
+    model: Model | Structure,
+    order: Literal[0, 1, 2] | None = None,
+    *,
+    include_input: bool = False,
+    include_output: bool = False,
+    weights: bool = False,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    unknown: Literal["error", "full"] = "error",
+    depth: int | None = None,
+) -> nx.Graph[Any]:
+    """The networkx graph of a network.
+
+    - Order None: the graph that the network was made from, with its keys and attributes; else as order 0.
+    - Order 0: a vertex for each unit, an edge for each connection that exists. Convolutions are spread over all
+      positions.
+    - Order 1: a vertex for each channel, an edge for each kernel that has an entry, with the ``share`` that exists.
+    - Order 2: a vertex for each layer, an edge between layers that are connected.
+
+    `docs/graphs.md` says what attributes vertices and edges have. `deepstruct.from_networkx` gives the network of such
+    a graph back; at order 0, connections that were removed from the graph are gone.
+
+    Args:
+        model: a model, or a structure alone.
+        order: 0, 1, 2 or None.
+        include_input: take in the graph inputs.
+        include_output: take in the layers that graph outputs are made of.
+        weights: give edges the ``weight`` of their connection; needs a model that has numbers, and order 0.
+        shapes: name of a graph input -> its extents, for dimensions that the structure leaves open; else these are 1.
+        unknown: ``full`` takes an operator of which nothing is known for a full connection of its outputs with its
+            inputs, instead of raising an error.
+        depth: at order 2, the number of levels of the scope that a vertex is: 1 makes one vertex of each child module.
+
+    Raises:
+        UsageError: an argument means nothing.
+        UnsupportedError: nothing is known of an operator, or the network is too large; the node is named.
+        MissingDependencyError: operators move values, which needs the onnx package.
+    """
+    converter: Any = importlib.import_module("deepstruct.converters.networkx_views")
+    graph: nx.Graph[Any] = converter.to_networkx(
+        model,
+        order,
+        include_input=include_input,
+        include_output=include_output,
+        weights=weights,
+        shapes=shapes,
+        unknown=unknown,
+        depth=depth,
+    )
+    return graph
 
 
 def _from_object(value: Any, losses: list[Loss], **options: Any) -> Model:

@@ -8,8 +8,10 @@ import operator
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self, SupportsIndex
 
+import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 - torch's own idiom
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 __all__ = [
@@ -44,6 +46,12 @@ def checked_mask(mask: Any, weight: Tensor) -> Tensor:
     if not bool(((value == 0) | (value == 1)).all()):
         raise ValueError("a mask holds only 0 and 1, or False and True")
     return value != 0
+
+
+def kept_entries(layer: MaskedLinearLayer) -> NDArray[np.bool_]:
+    """Bool (out, in): the mask of a layer as it is now."""
+    mask: NDArray[np.bool_] = layer.mask.detach().cpu().numpy().astype(np.bool_, copy=False)
+    return mask
 
 
 def with_checked_masks(

@@ -1,0 +1,463 @@
+"""Expansion: Structure -> UnitGraph. Values are followed from operator to operator as arrays of the units in them.
+
+What each operator does to units is in the rules (`expansion_linear`, `expansion_elementwise`, `expansion_movement`,
+`expansion_windows`, `expansion_recurrent`). Units are counted for one sample: an open dimension has extent 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import takewhile
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deepstruct.errors import MissingDependencyError, UnsupportedError, UsageError
+from deepstruct.model import Model
+from deepstruct.structure import Node, Parameter, Structure, ValueInfo
+from deepstruct.units import Block, Numbers, UnitGraph, UnitLayer
+from deepstruct.wires import ABSENT, NOTHING, Links, MatrixWires, ShareWires, Wires
+
+Order = Literal[0, 1]
+Unknown = Literal["error", "full"]
+
+MAX_UNITS = 2**28
+OPEN_EXTENTS = (
+    "an open extent of the inputs counts as 1: give the extents that the network needs as shapes or --input-shape"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Units:
+    """A value that depends on the graph's inputs.
+
+    Attributes:
+        numbers: int64 of the value's shape: provisional number of the unit of each element, `NOTHING` for constants.
+        layer: the layer whose units the elements are, one by one and in order, if nothing else uses them; else None.
+    """
+
+    numbers: Numbers
+    layer: int | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents of the value."""
+        return self.numbers.shape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entries:
+    """A value that is made of entries of parameters alone.
+
+    Attributes:
+        shape: extents of the value.
+        parameter: the parameter that the value is, unchanged; None if entries were moved.
+        numbers: int64 of the shape, 1 + number of each entry among those of all parameters, 0 where none exists; None
+            if the value is a parameter, unchanged, or computed from entries, so that everything exists.
+    """
+
+    shape: tuple[int, ...]
+    parameter: Parameter | None = None
+    numbers: Numbers | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """A value that depends on nothing: a constant, or computed from constants and shapes."""
+
+    array: NDArray[np.generic]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents of the value."""
+        return self.array.shape
+
+
+Value = Units | Entries | Known
+Rule = Callable[["Expansion", Node, Sequence[Value | None]], Sequence[Value]]
+
+
+class UnknownUnitsError(UnsupportedError):
+    """An operator does something to units that no rule describes."""
+
+
+@dataclass(slots=True, eq=False)
+class _Layer:
+    name: str
+    op_type: str
+    first: int
+    shape: tuple[int, ...]
+    sources: set[int] = field(default_factory=set)
+    wires: list[tuple[str, Wires, bool]] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+
+def unit_graph(
+    model: Structure | Model,
+    order: Order = 0,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    unknown: Unknown = "error",
+) -> UnitGraph:
+    """The units of a network and their connections.
+
+    Args:
+        model: a structure, or a model, whose numbers are read only where indices or shapes are computed from them.
+        order: 0 for single units, one connection for each entry that exists; 1 for channels, which at order 0 are the
+            units of one channel at all positions, one connection for each kernel that has an entry.
+        shapes: name of a graph input -> its extents, where the structure leaves them open. Every extent that stays
+            open is 1.
+        unknown: what to do with an operator whose units are not known: raise, or connect each of its outputs with
+            all of its inputs.
+
+    Raises:
+        UnsupportedError: an operator is unknown, or extents are needed that are open; the node is named.
+        UsageError: an option makes no sense.
+        MissingDependencyError: values are moved or computed, for which the onnx package is needed.
+    """
+    if order not in (0, 1) or isinstance(order, bool):
+        raise UsageError(f"units have order 0 or 1, not {order!r:.40}")
+    if unknown not in ("error", "full"):
+        raise UsageError(f"unknown is 'error' or 'full', not {unknown!r:.40}")
+    return Expansion(model, order, shapes or {}, unknown).result()
+
+
+class Expansion:
+    """The state of one expansion; rules make layers and wires through it.
+
+    Attributes:
+        structure: what is expanded.
+        order: 0 or 1.
+    """
+
+    def __init__(self, model: Structure | Model, order: int, shapes: Mapping[str, Sequence[int]], unknown: str) -> None:
+        self.structure = model.structure if isinstance(model, Model) else model
+        self.order = order
+        self._weights = model.weights if isinstance(model, Model) else None
+        self._unknown = unknown
+        self._layers: list[_Layer] = []
+        self._merged: dict[int, int] = {}
+        self._free = 1
+        self._uses = Counter(name for node in self.structure.nodes for name in node.inputs)
+        self._uses.update(value.name for value in self.structure.outputs)
+        self._values: dict[str, Value] = {"": Known(np.empty(0))}
+        self._offsets: dict[str, int] = {}
+        total = 0
+        for parameter in self.structure.parameters:
+            self._values[parameter.name] = Entries(parameter.shape, parameter)
+            self._offsets[parameter.name] = total
+            total += parameter.size
+        for name, constant in self.structure.constants.items():
+            self._values[name] = Known(constant.to_array())
+        self._inputs = self._begin(shapes)
+        for node in self.structure.nodes:
+            self._run(node)
+
+    def _begin(self, shapes: Mapping[str, Sequence[int]]) -> list[int]:
+        names = [value.name for value in self.structure.inputs]
+        for name in shapes:
+            if name not in names:
+                raise UsageError(f"no input is called {name!r}; inputs: {', '.join(names)}")
+        layers = []
+        for value in self.structure.inputs:
+            if value.name in self._values:
+                continue
+            layers.append(len(self._layers))
+            extents = _extents(value, shapes.get(value.name))
+            self._values[value.name] = self.new_layer(value.name, "Input", extents, self._channel_axis(value, extents))
+        return layers
+
+    def _channel_axis(self, value: ValueInfo, extents: tuple[int, ...]) -> int:
+        """The axis of an input along which its channels lie: that of the first operator that tells."""
+        from deepstruct.expansion_elementwise import ELEMENTWISE
+        from deepstruct.expansion_windows import CHANNELS_FIRST
+
+        followed = {value.name}
+        for node in self.structure.nodes if self.order and len(extents) > 2 else ():
+            if followed.isdisjoint(node.inputs):
+                continue
+            if node.op_type in CHANNELS_FIRST:
+                return 1
+            if node.op_type not in ELEMENTWISE:
+                break
+            followed.update(node.outputs)
+        return len(extents) - 1
+
+    def _run(self, node: Node) -> None:
+        inputs = [self._values[name] if name else None for name in node.inputs]
+        try:
+            outputs = self._outputs(node, inputs)
+        except UnknownUnitsError as error:
+            if self._unknown == "error" or not any(isinstance(value, Units) for value in inputs):
+                raise UnsupportedError(
+                    f"node {node.name!r}: {error}; with unknown='full' (--unknown full) its outputs count as "
+                    "connected with all its inputs"
+                ) from error
+            outputs = self._fully_connected(node, inputs)
+        for name, value in zip(node.outputs, outputs, strict=False):
+            if name:
+                self._values[name] = value
+
+    def _outputs(self, node: Node, inputs: list[Value | None]) -> Sequence[Value]:
+        from deepstruct import expansion_movement, expansion_parameters
+
+        kinds = {type(value) for value in inputs if value is not None}
+        if kinds <= {Known}:
+            return expansion_movement.computed(self, node, inputs)
+        if Units not in kinds:
+            return expansion_parameters.outputs(self, node, inputs)
+        rule = rules().get(node.op_type) if node.domain == "" else None
+        if rule is None:
+            name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+            raise UnknownUnitsError(f"it is not known how {name} maps units to units")
+        return rule(self, node, inputs)
+
+    def _fully_connected(self, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
+        from deepstruct import expansion_movement
+
+        sources = np.concatenate([value.numbers.reshape(-1) for value in inputs if isinstance(value, Units)])
+        row = np.unique(sources)[None]
+        outputs: list[Value] = []
+        for name, shape in zip(node.outputs, expansion_movement.output_shapes(self, node, inputs), strict=True):
+            made = self.new_layer(name or node.name, node.op_type, shape, len(shape) - 1)
+            self.wire(made, Links(np.broadcast_to(row, (self.size_of(made), row.size))))
+            outputs.append(made)
+        return outputs
+
+    def new_layer(self, name: str, op_type: str, shape: Sequence[int], channel_axis: int = -1) -> Units:
+        """A value of new units: one for each element, or at order 1 one for each index along the channel axis."""
+        extents = tuple(int(extent) for extent in shape)
+        own = extents if self.order == 0 or not extents else (extents[channel_axis],)
+        layer = _Layer(name, op_type, self._free, own)
+        if math.prod(extents) > MAX_UNITS or self._free + layer.size > MAX_UNITS:
+            raise UnsupportedError(f"{name!r} brings the network above {MAX_UNITS:,} units; order 1 counts channels")
+        numbers = np.arange(layer.first, layer.first + layer.size)
+        if own != extents:
+            along = [1] * len(extents)
+            along[channel_axis] = extents[channel_axis]
+            numbers = np.broadcast_to(numbers.reshape(along), extents)
+        self._free += layer.size
+        self._layers.append(layer)
+        return Units(numbers.reshape(extents), len(self._layers) - 1)
+
+    def linked(self, node: Node, shape: Sequence[int], sources: Numbers) -> Units:
+        """A value of which each element depends on a few others: new units, or the others where that is one each.
+
+        Args:
+            node: that computes the value.
+            shape: of the value.
+            sources: int64 ``[elements, k]``, provisional numbers.
+        """
+        ordered = np.sort(sources, axis=1)
+        highest = ordered[:, -1] if ordered.shape[1] else np.zeros(ordered.shape[0], np.int64)
+        if bool(((ordered == NOTHING) | (ordered == highest[:, None])).all()):
+            return Units(highest.reshape(shape))
+        name = node.scope or node.name
+        if self.order == 0:
+            made = self.new_layer(name, node.op_type, shape)
+            self.wire(made, Links(ordered))
+            return made
+        channels, place = np.unique(ordered, axis=0, return_inverse=True)
+        made = self.new_layer(name, node.op_type, channels.shape[:1])
+        self.wire(made, Links(channels))
+        return Units(made.numbers[place.reshape(shape)])
+
+    def size_of(self, value: Units) -> int:
+        """Number of units of the layer that a value is."""
+        assert value.layer is not None
+        return self._layers[value.layer].size
+
+    def wire(self, value: Units, wires: Wires, parameter: str = "", *, recurrent: bool = False) -> None:
+        """Adds connections into the layer that a value is."""
+        assert value.layer is not None
+        layer = self._layers[value.layer]
+        layer.wires.append((parameter, wires, recurrent))
+        if not recurrent:
+            layer.sources |= self._layers_of(wires.sources)
+
+    def _layers_of(self, numbers: Numbers) -> set[int]:
+        found = np.unique(numbers)
+        firsts = [layer.first for layer in self._layers]
+        places = np.searchsorted(firsts, found[found != NOTHING], side="right") - 1
+        return {self._canonical(int(place)) for place in np.unique(places)}
+
+    def _canonical(self, layer: int) -> int:
+        while layer in self._merged:
+            layer = self._merged[layer]
+        return layer
+
+    def only_use(self, name: str) -> bool:
+        """Whether one operator alone, and no graph output, uses a value."""
+        return self._uses[name] == 1
+
+    def passed_on(self, node: Node, value: Units, numbers: Numbers | None = None, position: int = 0) -> Units:
+        """The output of an operator that gives each unit of an input on as it is, perhaps in another shape."""
+        kept = value.layer if self.only_use(node.inputs[position]) else None
+        return Units(value.numbers if numbers is None else numbers, kept)
+
+    def merged(self, values: Sequence[Units]) -> Units | None:
+        """The sum of layers that are made for this sum alone, as one layer; None if they are not.
+
+        Layers that share a source stay apart: two connections between the same units would become one.
+        """
+        layers = [value.layer for value in values if value.layer is not None]
+        if len(layers) < len(values) or len(set(layers)) < len(layers) or len({v.shape for v in values}) > 1:
+            return None
+        parts = [self._layers[layer] for layer in layers]
+        sources = [part.sources for part in parts]
+        if any(not part.wires for part in parts) or len(set().union(*sources)) < sum(map(len, sources)):
+            return None
+        offsets = [value.numbers - part.first for value, part in zip(values, parts, strict=True)]
+        if any(not np.array_equal(offset, offsets[0]) for offset in offsets[1:]):
+            return None
+        last = max(range(len(layers)), key=lambda position: layers[position])
+        kept = parts[last]
+        kept.name = parts[0].name
+        kept.op_type = parts[0].op_type
+        kept.wires = [wire for part in parts for wire in part.wires]
+        kept.sources = set().union(*sources)
+        self._merged |= {layer: layers[last] for layer in layers if layer != layers[last]}
+        return values[last]
+
+    def constant(self, value: Value | None, node: Node) -> NDArray[np.generic]:
+        """The numbers of an input that has to be known.
+
+        Raises:
+            UnknownUnitsError: it depends on inputs, or on numbers that nobody gave.
+        """
+        if isinstance(value, Known):
+            return value.array
+        if isinstance(value, Entries) and value.parameter is not None and self._weights is not None:
+            return self._weights[value.parameter.name]
+        raise UnknownUnitsError(f"an input of {node.op_type} is computed, where a constant is needed to follow units")
+
+    def entry_numbers(self, value: Entries) -> Numbers:
+        """int64 of the value's shape: 1 + number of each entry among those of all parameters, 0 where none exists."""
+        if value.numbers is not None:
+            return value.numbers
+        if value.parameter is None:
+            raise UnknownUnitsError("it moves numbers that are computed from parameters")
+        first = self._offsets[value.parameter.name] + 1
+        numbers = np.arange(first, first + value.parameter.size).reshape(value.shape)
+        return numbers if value.parameter.mask is None else numbers * value.parameter.mask.to_array()
+
+    def parameters_of(self, numbers: Numbers) -> list[tuple[Parameter, Numbers]]:
+        """The parameters that entries belong to, each with 1 + the row-major index into it, 0 elsewhere."""
+        found = []
+        for parameter in self.structure.parameters:
+            first = self._offsets[parameter.name]
+            own = numbers - first
+            inside = (own > 0) & (own <= parameter.size)
+            if inside.any():
+                found.append((parameter, np.where(inside, own, 0)))
+        return found
+
+    def result(self) -> UnitGraph:
+        """The graph of everything that has been added."""
+        kept = [position for position in range(len(self._layers)) if position not in self._merged]
+        place = {position: new for new, position in enumerate(kept)}
+        numbers = np.full(self._free, ABSENT, np.int64)
+        layers: list[UnitLayer] = []
+        names: Counter[str] = Counter()
+        start = 0
+        for position in kept:
+            layer = self._layers[position]
+            numbers[layer.first : layer.first + layer.size] = np.arange(start, start + layer.size)
+            names[layer.name] += 1
+            name = layer.name if names[layer.name] == 1 else f"{layer.name}#{names[layer.name]}"
+            leading = sum(1 for _ in takewhile(lambda extent: extent == 1, layer.shape[:-1]))
+            layers.append(UnitLayer(name, layer.op_type, start, layer.shape[leading:]))
+            start += layer.size
+        for position in self._merged:
+            old, new = self._layers[position], self._layers[self._canonical(position)]
+            numbers[old.first : old.first + old.size] = numbers[new.first : new.first + old.size]
+        blocks = [
+            self._block(place, numbers, position, *wires) for position in kept for wires in self._layers[position].wires
+        ]
+        made = [self._values[value.name] for value in self.structure.outputs]
+        units = [value.numbers.reshape(-1) for value in made if isinstance(value, Units)]
+        ends = np.concatenate([np.empty(0, np.int64), *units])
+        return UnitGraph(
+            tuple(layers),
+            tuple(blocks),
+            tuple(place[layer] for layer in self._inputs),
+            tuple(sorted(place[layer] for layer in self._layers_of(ends))),
+            numbers[ends],
+        )
+
+    def _block(
+        self, place: dict[int, int], numbers: Numbers, position: int, parameter: str, wires: Wires, recurrent: bool
+    ) -> Block:
+        sources = tuple(sorted(place[layer] for layer in self._layers_of(wires.sources)))
+        final = wires.renumbered(numbers)
+        size = self._layers[position].size
+        return Block(
+            place[position],
+            sources,
+            parameter,
+            lambda: final.rows(size),
+            final.entries if isinstance(final, MatrixWires) else None,
+            (lambda: final.shares) if isinstance(final, ShareWires) else None,
+            recurrent,
+        )
+
+
+def _extents(value: ValueInfo, given: Sequence[int] | None) -> tuple[int, ...]:
+    """Extents of a graph input, those that are open 1."""
+    declared = value.shape
+    if given is None:
+        if declared is None:
+            raise UnsupportedError(
+                f"input {value.name!r} has an unknown rank: give its extents as shapes or --input-shape"
+            )
+        return tuple(extent if isinstance(extent, int) else 1 for extent in declared)
+    extents = tuple(given)
+    fits = declared is None or (
+        len(extents) == len(declared)
+        and all(not isinstance(own, int) or own == new for own, new in zip(declared, extents, strict=True))
+    )
+    if not all(type(extent) is int and 0 < extent < 2**31 for extent in extents) or not fits:
+        own = "of any rank" if declared is None else str(["?" if dim is None else dim for dim in declared])
+        raise UsageError(f"the input {value.name!r} is {own}, which does not admit {list(extents)!r:.60}")
+    return extents
+
+
+@cache
+def rules() -> Mapping[str, Rule]:
+    """Operator -> what it does to units."""
+    from deepstruct import (
+        expansion_elementwise,
+        expansion_linear,
+        expansion_movement,
+        expansion_recurrent,
+        expansion_windows,
+    )
+
+    modules = (expansion_elementwise, expansion_linear, expansion_movement, expansion_recurrent, expansion_windows)
+    return {name: rule for module in modules for name, rule in module.RULES.items()}
+
+
+def refuse_more(node: Node, elements: int) -> None:
+    """Raises UnsupportedError for more elements than any network that can be expanded has."""
+    if elements > MAX_UNITS:
+        raise UnsupportedError(
+            f"node {node.name!r}: {node.op_type} takes more than {MAX_UNITS:,} elements to follow; order 1 takes fewer"
+        )
+
+
+def require_onnx() -> None:
+    """Raises MissingDependencyError where the onnx package is not installed."""
+    try:
+        import onnx.reference  # noqa: F401 - only whether it is there
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] not in ("onnx", "google"):
+            raise
+        raise MissingDependencyError("onnx", "graph", "following units through operators that move values") from error
