@@ -54,17 +54,31 @@ def from_module(
     if dynamic_shapes is None:
         doubled = _two_samples(call)
         attempts = [call] if doubled is call else [doubled, call]
+    for attempt in attempts:
+        try:
+            program = _program(module, attempt, dynamic_shapes)
+        except Exception as error:  # whatever the module's own code raises
+            if attempt is not call:
+                continue
+            raise UnsupportedError(f"torch.export cannot trace the module: {reason(error)}") from error
+        found: list[Loss] = []
+        result = from_program(program, found)
+        if attempt is call or all(isinstance(extent, str) for extent in _first_extents(result[0])):
+            losses += found
+            return result
+    raise AssertionError("the call itself is the last attempt")
+
+
+def _program(module: nn.Module, call: Any, dynamic_shapes: Any) -> ExportedProgram:
+    arguments, named = call
     with evaluating(module), torch.no_grad(), quiet():
-        for arguments, named in attempts:
-            try:
-                shapes = _first_open(module, arguments, named) if dynamic_shapes is None else dynamic_shapes
-                program = torch.export.export(module, arguments, named, dynamic_shapes=shapes, strict=False)
-                break
-            except Exception as error:  # whatever the module's own code raises
-                last = error
-        else:
-            raise UnsupportedError(f"torch.export cannot trace the module: {reason(last)}") from last
-    return from_program(program, losses)
+        shapes = _first_open(module, arguments, named) if dynamic_shapes is None else dynamic_shapes
+        return torch.export.export(module, arguments, named, dynamic_shapes=shapes, strict=False)
+
+
+def _first_extents(structure: Structure) -> list[Any]:
+    """The first extent of each input; two samples in place of one are no example where it is not open."""
+    return [value.shape[0] for value in structure.inputs if value.shape]
 
 
 def _call(module: nn.Module, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:

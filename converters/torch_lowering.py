@@ -110,6 +110,9 @@ def _name_dimensions(value: onnx_ir.Value, symbols: dict[str, str], *, given: bo
             dims.append(dim)
             continue
         symbol = str(dim.value)
+        if symbol.isdigit():  # open for torch.export, but fixed by an operator once it was lowered
+            dims.append(int(symbol))
+            continue
         if given and symbol not in symbols:
             is_batch = position == 0 and "batch" not in symbols.values()
             symbols[symbol] = "batch" if is_batch else f"dim_{len(symbols)}"
