@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from deepstruct.mask import Mask
+from deepstruct.mask import Mask, strides
 
 _SLAB = 1 << 22  # elements unpacked at a time, unless one row of the first axis has more
 
@@ -24,7 +24,9 @@ def find(mask: Mask) -> tuple[int, ...]:
     """
     if not mask.size or not mask.shape:
         return (1,) * len(mask.shape)
-    sizes = list(mask.shape)
+    sizes = _probed(mask)
+    if max(sizes) == 1:
+        return tuple(sizes)
     last: NDArray[np.bool_] | None = None
     for start, slab in _slabs(mask):
         before = slab if last is None else np.concatenate([last, slab])
@@ -35,6 +37,20 @@ def find(mask: Mask) -> tuple[int, ...]:
             break
         last = slab[-1:]
     return tuple(sizes)
+
+
+def _probed(mask: Mask) -> list[int]:
+    """Extents of the mask, but 1 where the neighbours of an entry along an axis are not as itself."""
+    sizes = list(mask.shape)
+    occupied = mask.occupied()
+    for byte in occupied[[0, occupied.size // 2, -1]] if occupied.size else ():
+        entry = int(byte) * 8 + (int(mask.packed[byte]) & -int(mask.packed[byte])).bit_length() - 1
+        for axis, (extent, stride) in enumerate(zip(mask.shape, strides(mask.shape), strict=True)):
+            place = entry // stride % extent
+            beside = [entry + step * stride for step in (-1, 1) if 0 <= place + step < extent]
+            if not any(mask.packed[other >> 3] >> (other & 7) & 1 for other in beside):
+                sizes[axis] = 1
+    return sizes
 
 
 def _narrow(sizes: list[int], axis: int, array: NDArray[np.bool_], offset: int) -> None:

@@ -27,7 +27,8 @@ ENCODINGS: tuple[str, ...] = get_args(Encoding)
 COMPRESSIONS = ("none", "deflate")
 
 _BLOCK = 1 << 20  # bytes inflated at a time
-_EXHAUSTIVE = 1 << 18  # payloads up to this size are compressed in every way; larger ones are sampled first
+_EXHAUSTIVE = 1 << 18  # bytes; of larger payloads samples are compressed first
+_SMALL = 1 << 12  # payloads up to this size are small enough to try everything
 _COO_LIMIT = 64  # above this many indices plain JSON never beats the packed encodings
 
 
@@ -74,8 +75,8 @@ def _packed_candidates(mask: Mask, encoding: Encoding | None) -> list[dict[str, 
     worthwhile = 3 * coarse.nnz <= coarse.size or coarse.size <= _EXHAUSTIVE
     if encoding == "delta-varint" or (encoding is None and worthwhile):
         raws["delta-varint"] = leb128.encode(np.diff(coarse.indices(), prepend=-1) - 1)
-    # On large and very sparse masks the bitmap's empty bytes alone compress to more than all gaps take.
-    hopeless = coarse.packed.size > _EXHAUSTIVE and "delta-varint" in raws and 64 * coarse.nnz < coarse.packed.size
+    # On sparse masks the bitmap's empty bytes alone compress to more than all gaps take.
+    hopeless = coarse.packed.size > _SMALL and "delta-varint" in raws and 16 * coarse.nnz < coarse.packed.size
     if encoding == "bitmap" or (encoding is None and not hopeless):
         raws = {"bitmap": coarse.packed, **raws}
     candidates = []
@@ -83,10 +84,10 @@ def _packed_candidates(mask: Mask, encoding: Encoding | None) -> list[dict[str, 
         candidates.append(_with_data(name, form, "none", raw.tobytes()))
     estimates = {name: _entropy_bytes(raw) for name, raw in raws.items()}
     for name, raw in raws.items():
-        promising = raw.size <= _EXHAUSTIVE or estimates[name] <= 1.05 * min(estimates.values())
+        promising = raw.size <= _SMALL or estimates[name] <= 1.05 * min(estimates.values())
         if promising:
             candidates.append(_with_data(name, form, "deflate", _deflate(raw, huffman_only=True)))
-        if raw.size <= _EXHAUSTIVE or _repeats(raw):
+        if raw.size <= _SMALL or _repeats(raw):
             candidates.append(_with_data(name, form, "deflate", _deflate(raw, huffman_only=False)))
     return candidates
 
@@ -104,14 +105,18 @@ def _deflate(raw: NDArray[np.uint8], *, huffman_only: bool) -> bytes:
 
 
 def _entropy_bytes(raw: NDArray[np.uint8]) -> float:
-    """Order-0 entropy of the whole payload in bytes: what Huffman coding alone can reach."""
+    """What Huffman coding alone can reach, in bytes: the order-0 entropy, or one bit a byte if that is more."""
     counts = np.bincount(raw, minlength=1)
     counts = counts[counts > 0]
-    return float(-(counts * np.log2(counts / max(raw.size, 1))).sum() / 8)
+    return max(raw.size / 8, float(-(counts * np.log2(counts / max(raw.size, 1))).sum() / 8))
 
 
 def _repeats(raw: NDArray[np.uint8]) -> bool:
-    """Whether looking for repetitions pays, judged on three windows of a large payload."""
+    """Whether looking for repetitions may pay: by how many 16 bytes occur twice, or on windows of a large payload."""
+    if raw.size <= _EXHAUSTIVE:
+        halves = np.lib.stride_tricks.sliding_window_view(raw, 16).copy().view(np.uint64)
+        mixed = np.sort(halves[:, 0] * np.uint64(0x9E3779B97F4A7C15) + halves[:, 1])
+        return 10 * int(np.count_nonzero(mixed[1:] == mixed[:-1])) > mixed.size
     window = _EXHAUSTIVE // 4
     middle = (raw.size - window) // 2
     sample = np.concatenate([raw[:window], raw[middle : middle + window], raw[-window:]])

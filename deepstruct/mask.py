@@ -159,9 +159,19 @@ class Mask:
         """Bool array of the parameter's shape: a fresh array."""
         return self.flat().reshape(self._shape)
 
+    def occupied(self) -> NDArray[np.int64]:
+        """int64 ``[n]``: positions of the bytes of `packed` that are not 0, ascending."""
+        words = np.flatnonzero(self._packed[: self._packed.size & -8].view(np.uint64))
+        if 32 * words.size > self._packed.size:
+            return np.flatnonzero(self._packed)
+        behind = np.arange(self._packed.size & -8, self._packed.size)
+        inside: NDArray[np.int64] = np.concatenate([(words[:, None] * 8 + np.arange(8)).reshape(-1), behind])
+        found: NDArray[np.int64] = inside[self._packed[inside] != 0]
+        return found
+
     def indices(self) -> NDArray[np.int64]:
         """int64 ``[nnz]``: row-major flat indices of the entries that exist, ascending."""
-        occupied = np.flatnonzero(self._packed)
+        occupied = self.occupied()
         if 2 * occupied.size > self._packed.size:
             return np.flatnonzero(self.flat()).astype(np.int64, copy=False)
         bits = np.unpackbits(self._packed[occupied], bitorder="little").reshape(-1, 8)
@@ -170,6 +180,10 @@ class Mask:
 
     def digest(self) -> str:
         """SHA-256 of shape and bits as `docs/format.md` defines it, independent of any encoding."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         head = json.dumps(list(self._shape), separators=(",", ":")).encode()
         digest = hashlib.sha256(b"deepstruct.mask.v1\0" + head + b"\0")
         digest.update(self._packed.data)
