@@ -238,7 +238,8 @@ def kept_rows(kept: NDArray[np.bool_]) -> tuple[Numbers, Numbers]:
 
 def columns_of(indptr: Numbers, flat: Numbers, width: int) -> Numbers:
     """Column of each entry that `kept_rows` found in a matrix with `width` columns."""
-    return flat - np.repeat(np.arange(indptr.size - 1) * width, np.diff(indptr))
+    before = np.repeat(np.arange(indptr.size - 1) * width, np.diff(indptr))
+    return np.subtract(flat, before, out=before)
 
 
 def masked_block(layer: int, source: int, first_source: int, mask: Callable[[], NDArray[np.bool_]]) -> Block:

@@ -117,7 +117,8 @@ class MatrixWires:
         """See `Wires`."""
         indptr, flat = kept_rows(self.matrix.kept())
         sources = self._gathered(indptr, columns_of(indptr, flat, self.matrix.shape[1]))
-        return without_sources(Rows(self._ends(indptr, size), sources), ABSENT)
+        rows = Rows(self._ends(indptr, size), sources)
+        return without_sources(rows, ABSENT) if (self.sources == ABSENT).any() else rows
 
     def entries(self) -> Numbers:
         """Row-major index into the parameter of each connection, in the order of `rows`, -1 without a parameter."""
@@ -151,7 +152,8 @@ class MatrixWires:
             window = self.sources[0, 0]
             first = int(window[0]) if window.size else 0
             if np.array_equal(window, np.arange(first, first + window.size)):
-                return columns + first
+                columns += first
+                return columns
             found: Numbers = window[columns]
             return found
         rows = self.matrix.shape[0]
