@@ -4,41 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from deepstruct import cli_reports
+from deepstruct.cli_options import from_option, json_option, reading_options
 from deepstruct.errors import UsageError
 from deepstruct.running import say
 from deepstruct.version import __version__
-
-if TYPE_CHECKING:
-    from deepstruct.structure import Structure
 
 _EPILOG = """\b
 Exit codes: 0 done; 1 a finding (invalid, different); 2 usage; 3 unreadable input; 4 unsupported;
 5 loss under --fail-on-loss; 6 missing package; 7 output cannot be written; 70 a bug of deepstruct;
 130 and 143 interrupted.
 """
-
-_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-_infer_option = click.option(
-    "--infer-masks", is_flag=True, help="Take zeros of matrices for masked where there is no mask."
-)
-_activation_option = click.option(
-    "--activation", metavar="NAME", help="Activation between the layers of a bare state_dict."
-)
-_trust_option = click.option(
-    "--trust-pickle", is_flag=True, help="Run the code of a pickled module. Only for files of your own."
-)
-_from_option = click.option("-f", "--from", "source_format", metavar="FORMAT", help="Format of the source.")
-
-
-def _reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the options that say how a source is to be understood."""
-    return _infer_option(_activation_option(_trust_option(command)))
 
 
 @click.group(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -48,10 +29,14 @@ def cli() -> None:
     """Move sparse neural-network structure between documents, torch and ONNX, and check it."""
 
 
+for _command in (cli_reports.info, cli_reports.analyze, cli_reports.diff):
+    cli.add_command(_command)
+
+
 @cli.command()
 @click.argument("source")
 @click.argument("target")
-@_from_option
+@from_option
 @click.option("-t", "--to", "target_format", metavar="FORMAT", help="Format of the target.")
 @click.option("--force", is_flag=True, help="Replace existing files.")
 @click.option("--no-weights", is_flag=True, help="Convert the structure alone.")
@@ -69,9 +54,22 @@ def cli() -> None:
     show_default=True,
     help="Masked weights in ONNX: sparse initializers with their mask, or dense ones with zeros.",
 )
-@_reading_options
+@click.option(
+    "--order",
+    type=click.IntRange(0, 2),
+    help="Graph to write: 0 units, 1 channels, 2 layers.  [default: the finest that the structure has]",
+)
+@reading_options
+@click.option(
+    "--init",
+    type=click.Choice(["kaiming", "xavier", "zeros", "ones"]),
+    help="Draw weights for a graph, which has none.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights that --init draws."
+)
 @click.option("--fail-on-loss", is_flag=True, help="Write nothing if something cannot be carried; exit 5.")
-@_json_option
+@json_option
 def convert(
     source: str,
     target: str,
@@ -120,7 +118,7 @@ def convert(
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--strict", is_flag=True, help="Allow no members that the schema does not name.")
 @click.option("--no-weights", is_flag=True, help="Do not look at the weights file.")
-@_json_option
+@json_option
 @click.pass_context
 def validate(context: click.Context, paths: tuple[str, ...], strict: bool, no_weights: bool, as_json: bool) -> None:
     """Check documents PATHS and their weights.
@@ -149,99 +147,7 @@ def validate(context: click.Context, paths: tuple[str, ...], strict: bool, no_we
 
 
 @cli.command()
-@click.argument("path")
-@_from_option
-@_reading_options
-@_json_option
-def info(path: str, source_format: str | None, as_json: bool, **options: Any) -> None:
-    """Show the structure in PATH as a table.
-
-    Shape, connections, density and bytes of each parameter, and totals. "-" is standard input.
-    """
-    from deepstruct import summary
-
-    found = summary.summarise(_structure(path, source_format, options))
-    if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
-        return
-    from tabulate import tabulate
-
-    rows = [
-        [
-            p.name,
-            p.dtype,
-            "x".join(map(str, p.shape)) or "scalar",
-            p.nnz,
-            _percent(p.density),
-            p.dense_bytes,
-            p.value_bytes,
-            p.mask_bytes,
-            p.encoding or "-",
-        ]
-        for p in found.parameters
-    ]
-    totals = [found.nnz, _percent(found.density), found.dense_bytes, found.value_bytes, found.mask_bytes, ""]
-    rows.append(["total", "", "", *totals])
-    operators = ", ".join(f"{count} {name}" for name, count in found.operators.items())
-    click.echo(f"{found.name}: {' ; '.join(found.inputs)} -> {' ; '.join(found.outputs)}")
-    click.echo(f"operators: {operators or 'none'}")
-    click.echo(f"{found.digest}\n")
-    headers = [
-        "parameter",
-        "dtype",
-        "shape",
-        "nnz",
-        "density",
-        "dense bytes",
-        "kept bytes",
-        "mask bytes",
-        "encoding",
-    ]
-    align = ("left", "left", "left", "right", "right", "right", "right", "right", "left")
-    click.echo(tabulate(rows, headers, tablefmt="github", colalign=align, intfmt=","))
-
-
-@cli.command()
-@click.argument("before")
-@click.argument("after")
-@_json_option
-@click.pass_context
-def diff(context: click.Context, before: str, after: str, as_json: bool) -> None:
-    """Compare the structures in BEFORE and AFTER.
-
-    Weights are not compared. Exit 0 if equal, 1 if different.
-    """
-    from deepstruct import summary
-
-    if before == after == "-":
-        raise UsageError("only one of the two can be standard input")
-    found = summary.compare(_structure(before, None, {}), _structure(after, None, {}))
-    if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
-    elif found.equal:
-        click.echo("equal")
-    else:
-        _print_difference(found)
-    if not found.equal:
-        context.exit(1)
-
-
-def _print_difference(found: Any) -> None:
-    from tabulate import tabulate
-
-    for kind, names in found.nodes.items():
-        if names:
-            click.echo(f"nodes {kind}: {', '.join(names)}")
-    if found.graph:
-        click.echo(f"graph: {', '.join(found.graph)} changed")
-    rows = [[p.name, p.change, p.before, p.after, p.kept, p.lost, p.new] for p in found.parameters]
-    if rows:
-        headers = ["parameter", "change", "before", "after", "kept", "lost", "new"]
-        click.echo(tabulate(rows, headers, tablefmt="github", intfmt=",", missingval="-"))
-
-
-@cli.command()
-@_json_option
+@json_option
 def formats(as_json: bool) -> None:
     """List the formats and their suffixes."""
     from deepstruct import formats as table
@@ -324,19 +230,8 @@ def completion(shell: str) -> None:
     click.echo(kind(cli, {}, "deepstruct", "_DEEPSTRUCT_COMPLETE").source())
 
 
-def _structure(path: str, source_format: str | None, options: dict[str, Any]) -> Structure:
-    from deepstruct import io, streams
-
-    with streams.source(path) as readable:
-        return io.load(readable, format=source_format, losses=[], weights=False, **options).structure
-
-
 def _direction(reads: bool, writes: bool) -> str:
     return {(True, True): "read, write", (True, False): "read", (False, True): "write"}.get((reads, writes), "-")
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
 
 
 def _bytes(size: int) -> str:

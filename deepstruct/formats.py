@@ -9,91 +9,41 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast
 
-from deepstruct import files
+from deepstruct import files, recognition
 from deepstruct.errors import MissingDependencyError, UnsupportedError, UsageError, did_you_mean
-from deepstruct.limits import Limits
 from deepstruct.losses import Loss
+from deepstruct.options import ReadOptions, WriteOptions
 
 if TYPE_CHECKING:
     from deepstruct.files import Targets
     from deepstruct.model import Model
-    from deepstruct.structure import Parameter
+
+__all__ = [
+    "BUILT_IN",
+    "ENTRY_POINTS",
+    "Converter",
+    "Feature",
+    "Format",
+    "ReadOptions",
+    "WriteOptions",
+    "by_name",
+    "by_suffix",
+    "installed",
+    "of_object",
+    "of_source",
+    "of_target",
+    "table",
+]
 
 ENTRY_POINTS = "deepstruct.formats"
 
 Feature = Literal["weights", "masks", "scopes", "attributes", "operators"]
-Layout = Literal["values", "dense"]
-SparseEncoding = Literal["coo", "dense"]
-
-
-def no_progress(parameters: Iterable[Parameter]) -> Iterable[Parameter]:
-    """The parameters themselves: nobody watches."""
-    return parameters
-
-
-def _require_choice(options: object, name: str, choices: tuple[object, ...]) -> None:
-    value = getattr(options, name)
-    if not any(value is choice or (isinstance(value, str) and value == choice) for choice in choices):
-        known = ", ".join(str(choice) for choice in choices)
-        raise UsageError(f"unknown {name.replace('_', ' ')} {value!r:.60}; choose from {known}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadOptions:
-    """What a reader may be told; a format's row names those that it heeds.
-
-    Attributes:
-        weights: read numbers too, not the structure alone.
-        infer_masks: where there is no mask, take the zeros of matrices and higher tensors for masked entries.
-        trust_pickle: let a pickled torch module run its code. Only for files you made yourself.
-        activation: what stands between the layers of a bare state_dict, which does not say it: a key of
-            `deepstruct.sequential.ACTIVATIONS`.
-        limits: bounds on what the file may claim.
-    """
-
-    weights: bool = True
-    infer_masks: bool = False
-    trust_pickle: bool = False
-    activation: str | None = None
-    limits: Limits = field(default_factory=Limits)
-
-    def __post_init__(self) -> None:
-        for name in ("weights", "infer_masks", "trust_pickle"):
-            _require_choice(self, name, (True, False))
-        if self.activation is not None:
-            from deepstruct.sequential import ACTIVATIONS
-
-            _require_choice(self, "activation", tuple(ACTIVATIONS))
-        if not isinstance(self.limits, Limits):
-            raise UsageError(f"limits must be Limits, not {self.limits!r:.60}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WriteOptions:
-    """What a writer may be told; a format's row names those that it heeds.
-
-    Attributes:
-        weights: write numbers too, not the structure alone.
-        layout: of a document's weights file: the entries that exist, or whole tensors.
-        sparse_encoding: of masked ONNX initializers: sparse with their mask, or dense with zeros.
-        progress: wraps the parameters while their numbers are written.
-    """
-
-    weights: bool = True
-    layout: Layout = "values"
-    sparse_encoding: SparseEncoding = "coo"
-    progress: Callable[[Iterable[Parameter]], Iterable[Parameter]] = no_progress
-
-    def __post_init__(self) -> None:
-        _require_choice(self, "weights", (True, False))
-        _require_choice(self, "layout", get_args(Layout))
-        _require_choice(self, "sparse_encoding", get_args(SparseEncoding))
 
 
 class Converter(Protocol):
@@ -123,6 +73,8 @@ class Format:
         carries: features of a model that survive in this format.
         options: fields of `ReadOptions` and `WriteOptions` that it heeds.
         magic: byte strings that files may begin with.
+        recognises: whether a file is of this format, from its first bytes (`deepstruct.recognition.WINDOW`), where
+            other formats share the suffix or the magic.
         object_type: ``module:class`` of live objects that `from_object` takes, or ``""``.
         requires: import names of packages that the converter needs: the one to install, then what comes with it.
         extra: optional dependency group of deepstruct that installs them.
@@ -138,6 +90,7 @@ class Format:
     carries: frozenset[Feature]
     options: frozenset[str] = frozenset()
     magic: tuple[bytes, ...] = ()
+    recognises: Callable[[bytes], bool] | None = None
     object_type: str = ""
     requires: tuple[str, ...] = ()
     extra: str = ""
@@ -158,6 +111,7 @@ class Format:
 
 
 _EVERYTHING: frozenset[Feature] = frozenset({"weights", "masks", "scopes", "attributes", "operators"})
+_OF_GRAPHS = frozenset({"in_features", "out_features", "orientation", "init", "seed", "order"})
 
 BUILT_IN: tuple[Format, ...] = (
     Format(
@@ -214,6 +168,93 @@ BUILT_IN: tuple[Format, ...] = (
         extra="torch",
         specification="https://docs.pytorch.org/docs/stable/export.html",
     ),
+    Format(
+        name="graphml",
+        summary="GraphML of a networkx graph",
+        suffixes=(".graphml",),
+        converter="deepstruct.converters.graphml",
+        reads=True,
+        writes=True,
+        carries=_EVERYTHING - {"weights"},
+        options=_OF_GRAPHS,
+        magic=(b"<",),
+        recognises=recognition.is_graphml,
+        specification="http://graphml.graphdrawing.org/specification.html",
+    ),
+    Format(
+        name="gexf",
+        summary="GEXF of a networkx graph",
+        suffixes=(".gexf",),
+        converter="deepstruct.converters.gexf",
+        reads=True,
+        writes=True,
+        carries=_EVERYTHING - {"weights"},
+        options=_OF_GRAPHS,
+        magic=(b"<",),
+        recognises=recognition.is_gexf,
+        specification="https://gexf.net/schema.html",
+    ),
+    Format(
+        name="gml",
+        summary="GML of a networkx graph",
+        suffixes=(".gml",),
+        converter="deepstruct.converters.gml",
+        reads=True,
+        writes=True,
+        carries=_EVERYTHING - {"weights"},
+        options=_OF_GRAPHS,
+        specification="https://networkx.org/documentation/stable/reference/readwrite/gml.html",
+    ),
+    Format(
+        name="node-link",
+        summary="node-link JSON of a networkx graph",
+        suffixes=(".node-link.json", ".json"),
+        converter="deepstruct.converters.node_link",
+        reads=True,
+        writes=True,
+        carries=_EVERYTHING - {"weights"},
+        options=_OF_GRAPHS,
+        magic=(b"{",),
+        recognises=recognition.is_node_link,
+        specification="https://networkx.org/documentation/stable/reference/readwrite/json_graph.html",
+    ),
+    Format(
+        name="adjacency-list",
+        summary="targets of each vertex of a graph, one vertex a line",
+        suffixes=(".adjlist",),
+        converter="deepstruct.converters.adjacency_list",
+        reads=True,
+        writes=True,
+        carries=frozenset(),
+        options=_OF_GRAPHS,
+        specification="https://networkx.org/documentation/stable/reference/readwrite/adjlist.html",
+    ),
+    Format(
+        name="edge-list",
+        summary="edges of a graph, one a line",
+        suffixes=(".edgelist",),
+        converter="deepstruct.converters.edge_list",
+        reads=True,
+        writes=True,
+        carries=frozenset(),
+        options=_OF_GRAPHS,
+        specification="https://networkx.org/documentation/stable/reference/readwrite/edgelist.html",
+    ),
+    Format(
+        name="npz",
+        summary="sparse adjacency matrix of scipy",
+        suffixes=(".npz",),
+        converter="deepstruct.converters.npz",
+        reads=True,
+        writes=True,
+        carries=frozenset(),
+        options=_OF_GRAPHS,
+        magic=(b"PK\x03\x04",),
+        recognises=recognition.is_npz,
+        requires=("scipy",),
+        extra="graph",
+        specification="https://docs.scipy.org/doc/scipy/reference/generated/scipy.sparse.save_npz.html",
+    ),
 )
 
 
@@ -264,23 +305,46 @@ def by_name(name: str) -> Format:
 
 
 def by_suffix(path: Path) -> Format | None:
-    """The row with the longest suffix that a file name ends with, if there is one."""
+    """The first row with the longest suffix that a file name ends with, if there is one."""
+    return next(iter(_by_suffix(path)), None)
+
+
+def _by_suffix(path: Path) -> list[Format]:
     name = path.name.lower()
     matches = [(len(suffix), row) for row in installed().values() for suffix in row.suffixes if name.endswith(suffix)]
-    return max(matches, key=lambda match: match[0])[1] if matches else None
+    longest = max((length for length, _ in matches), default=0)
+    return [row for length, row in matches if length == longest]
+
+
+def _by_content(path: Path) -> Format | None:
+    """The row that recognises a file, else the first one whose magic it begins with and that recognises nothing."""
+    start = _start(path)
+    rows = [row for row in installed().values() if any(start.lstrip().startswith(magic) for magic in row.magic)]
+    others = (row for row in rows if row.recognises is None)
+    return next((row for row in rows if row.recognises and row.recognises(start)), next(others, None))
+
+
+def _start(path: Path) -> bytes:
+    return files.read_bytes(path, recognition.WINDOW)
 
 
 def of_source(path: Path, name: str | None = None) -> Format:
     """The format to read a file with: as named, by its suffix, or by how it begins.
 
+    Where formats share a suffix, the one that recognises the file, else the first.
+
     Raises:
         UnsupportedError: it is unknown, or cannot be read.
         UnreadableFileError: the file cannot be opened.
     """
-    row = by_suffix(path) if name is None else by_name(name)
-    if row is None:
-        start = files.read_bytes(path, 16).lstrip()
-        row = next((r for r in installed().values() if any(start.startswith(m) for m in r.magic)), None)
+    if name is not None:
+        row: Format | None = by_name(name)
+    else:
+        rows = _by_suffix(path)
+        row = rows[0] if rows else _by_content(path)
+        if len(rows) > 1:
+            start = _start(path)
+            row = next((other for other in rows if other.recognises and other.recognises(start)), row)
     if row is None:
         raise UnsupportedError(f"{path}: unknown format; name it with --from ({', '.join(sorted(installed()))})")
     if not row.reads:
@@ -296,7 +360,8 @@ def of_target(path: Path, name: str | None = None) -> Format:
     """
     row = by_suffix(path) if name is None else by_name(name)
     if row is None:
-        known = ", ".join(suffix for r in installed().values() if r.writes for suffix in r.suffixes)
+        suffixes = dict.fromkeys(suffix for r in installed().values() if r.writes for suffix in r.suffixes)
+        known = ", ".join(suffixes)
         raise UnsupportedError(f"{path}: no format has this suffix; use one of {known}, or name it with --to")
     if not row.writes:
         raise UnsupportedError(f"{path}: deepstruct can read {row.name!r}, but not write it")

@@ -22,6 +22,8 @@ class Limits:
         mask_elements: elements of one mask.
         total_mask_elements: elements of all masks of a document together (one bit of memory each).
         pickle_bytes: size of the pickle in a torch archive, which has the names and shapes but no numbers.
+        graph_bytes: size of a file with a networkx graph, in bytes, and of what a compressed one inflates to.
+        graph_values: vertices, edges and attribute values in such a file.
     """
 
     document_bytes: int = 512 * 2**20
@@ -30,6 +32,8 @@ class Limits:
     mask_elements: int = 2**31
     total_mask_elements: int = 2**33
     pickle_bytes: int = 16 * 2**20
+    graph_bytes: int = 512 * 2**20
+    graph_values: int = 10_000_000
 
     @classmethod
     def from_environment(cls) -> Limits:

@@ -14,7 +14,10 @@ import deepstruct
 from deepstruct import Model, formats
 from deepstruct.errors import LossError, UnsupportedError, UsageError
 
-FORMATS = sorted(name for name, row in formats.table().items() if row.reads and row.writes)
+BOTH_WAYS = sorted((name, row.carries) for name, row in formats.table().items() if row.reads and row.writes)
+FORMATS = [name for name, carries in BOTH_WAYS if "weights" in carries]
+STRUCTURES = [name for name, carries in BOTH_WAYS if carries and "weights" not in carries]
+SHAPES = [name for name, carries in BOTH_WAYS if not carries]
 
 
 def target(folder: Path, name: str) -> Path:
@@ -59,6 +62,61 @@ def test_structures_alone_come_back_or_are_refused(tmp_path: Path, name: str) ->
     else:
         deepstruct.save(model, path)
         assert deepstruct.load(path) == model
+
+
+@pytest.mark.parametrize("order", [None, 0, 1, 2])
+@pytest.mark.parametrize("sample", SAMPLES)
+@pytest.mark.parametrize("name", STRUCTURES)
+def test_formats_of_structures_lose_weights_alone(tmp_path: Path, name: str, sample: str, order: int | None) -> None:
+    path = target(tmp_path, name)
+    report = deepstruct.save(with_weights(SAMPLES[sample], numbers), path, order=order)
+    assert [loss.what for loss in report.losses] == ["weights"]
+    assert deepstruct.load(path) == Model(SAMPLES[sample])
+    deepstruct.save(Model(SAMPLES[sample]), path, order=order, fail_on_loss=True)
+    content = path.read_bytes()
+    back = deepstruct.load(path)
+    assert back == Model(SAMPLES[sample])
+    deepstruct.save(back, path, order=order)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", STRUCTURES)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), dtype=st.sampled_from(FLOATS))
+def test_chains_come_back_as_structures(tmp_path: Path, name: str, data: st.DataObject, dtype: str) -> None:
+    structure = data.draw(chains(dtype))
+    path = target(tmp_path, name)
+    deepstruct.save(Model(structure), path, fail_on_loss=True)
+    assert deepstruct.load(path) == Model(structure)
+
+
+@pytest.mark.parametrize("source", STRUCTURES)
+@pytest.mark.parametrize("name", [*FORMATS, *STRUCTURES])
+def test_structures_become_every_other_format(tmp_path: Path, source: str, name: str) -> None:
+    first, second = target(tmp_path, source), tmp_path / f"other{formats.by_name(name).suffixes[0]}"
+    deepstruct.save(Model(SAMPLES["skip-connection"]), first)
+    if name == "onnx":
+        with pytest.raises(UnsupportedError, match="demands weights"):
+            deepstruct.convert(first, second)
+    else:
+        deepstruct.convert(first, second, fail_on_loss=True)
+        assert deepstruct.load(second).structure == SAMPLES["skip-connection"]
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+@pytest.mark.parametrize("name", SHAPES)
+def test_formats_of_shapes_say_what_they_lose(tmp_path: Path, name: str, sample: str) -> None:
+    path = target(tmp_path, name)
+    report = deepstruct.save(Model(SAMPLES[sample]), path)
+    assert ("attributes", "graph") in {(loss.what, loss.where) for loss in report.losses}
+    content = path.read_bytes()
+    with pytest.raises(UsageError, match="--in-features"):
+        deepstruct.load(path)
+    if SAMPLES[sample].nnz > 30:
+        model = deepstruct.load(path, in_features=3, out_features=2, init="kaiming")
+        assert model.structure.attributes["family"] == "dan"
+    deepstruct.save(Model(SAMPLES[sample]), path)
+    assert path.read_bytes() == content
 
 
 @pytest.mark.parametrize("source", FORMATS)
