@@ -8,16 +8,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import takewhile
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deepstruct.errors import MissingDependencyError, UnsupportedError, UsageError
+from deepstruct import (
+    expansion_elementwise,
+    expansion_linear,
+    expansion_movement,
+    expansion_parameters,
+    expansion_recurrent,
+    expansion_windows,
+)
+from deepstruct.errors import UnsupportedError, UsageError
+from deepstruct.expansion_elementwise import ELEMENTWISE
+from deepstruct.expansion_values import MAX_UNITS, Entries, Known, Rule, Units, UnknownUnitsError, Value
+from deepstruct.expansion_windows import CHANNELS_FIRST
 from deepstruct.model import Model
 from deepstruct.structure import Node, Parameter, Structure, ValueInfo
 from deepstruct.units import Block, Numbers, UnitGraph, UnitLayer
@@ -25,65 +35,6 @@ from deepstruct.wires import ABSENT, NOTHING, Links, MatrixWires, ShareWires, Wi
 
 Order = Literal[0, 1]
 Unknown = Literal["error", "full"]
-
-MAX_UNITS = 2**28
-OPEN_EXTENTS = (
-    "an open extent of the inputs counts as 1: give the extents that the network needs as shapes or --input-shape"
-)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Units:
-    """A value that depends on the graph's inputs.
-
-    Attributes:
-        numbers: int64 of the value's shape: provisional number of the unit of each element, `NOTHING` for constants.
-        layer: the layer whose units the elements are, one by one and in order, if nothing else uses them; else None.
-    """
-
-    numbers: Numbers
-    layer: int | None = None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extents of the value."""
-        return self.numbers.shape
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Entries:
-    """A value that is made of entries of parameters alone.
-
-    Attributes:
-        shape: extents of the value.
-        parameter: the parameter that the value is, unchanged; None if entries were moved.
-        numbers: int64 of the shape, 1 + number of each entry among those of all parameters, 0 where none exists; None
-            if the value is a parameter, unchanged, or computed from entries, so that everything exists.
-    """
-
-    shape: tuple[int, ...]
-    parameter: Parameter | None = None
-    numbers: Numbers | None = None
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Known:
-    """A value that depends on nothing: a constant, or computed from constants and shapes."""
-
-    array: NDArray[np.generic]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Extents of the value."""
-        return self.array.shape
-
-
-Value = Units | Entries | Known
-Rule = Callable[["Expansion", Node, Sequence[Value | None]], Sequence[Value]]
-
-
-class UnknownUnitsError(UnsupportedError):
-    """An operator does something to units that no rule describes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -177,9 +128,6 @@ class Expansion:
 
     def _channel_axis(self, value: ValueInfo, extents: tuple[int, ...]) -> int:
         """The axis of an input along which its channels lie: that of the first operator that tells."""
-        from deepstruct.expansion_elementwise import ELEMENTWISE
-        from deepstruct.expansion_windows import CHANNELS_FIRST
-
         followed = {value.name}
         for node in self.structure.nodes if self.order and len(extents) > 2 else ():
             if followed.isdisjoint(node.inputs):
@@ -207,22 +155,18 @@ class Expansion:
                 self._values[name] = value
 
     def _outputs(self, node: Node, inputs: list[Value | None]) -> Sequence[Value]:
-        from deepstruct import expansion_movement, expansion_parameters
-
         kinds = {type(value) for value in inputs if value is not None}
         if kinds <= {Known}:
             return expansion_movement.computed(self, node, inputs)
         if Units not in kinds:
             return expansion_parameters.outputs(self, node, inputs)
-        rule = rules().get(node.op_type) if node.domain == "" else None
+        rule = RULES.get(node.op_type) if node.domain == "" else None
         if rule is None:
             name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
             raise UnknownUnitsError(f"it is not known how {name} maps units to units")
         return rule(self, node, inputs)
 
     def _fully_connected(self, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
-        from deepstruct import expansion_movement
-
         sources = np.concatenate([value.numbers.reshape(-1) for value in inputs if isinstance(value, Units)])
         row = np.unique(sources)[None]
         outputs: list[Value] = []
@@ -265,10 +209,27 @@ class Expansion:
             made = self.new_layer(name, node.op_type, shape)
             self.wire(made, Links(ordered))
             return made
-        channels, place = np.unique(ordered, axis=0, return_inverse=True)
-        made = self.new_layer(name, node.op_type, channels.shape[:1])
-        self.wire(made, Links(channels))
+        first, place = self._distinct_rows(ordered)
+        made = self.new_layer(name, node.op_type, first.shape)
+        self.wire(made, Links(ordered[first]))
         return Units(made.numbers[place.reshape(shape)])
+
+    def _distinct_rows(self, rows: Numbers) -> tuple[Numbers, Numbers]:
+        """Position of one of each kind of row, and the kind of each row."""
+        if self._free ** rows.shape[1] < 2**63:
+            keys = rows @ (self._free ** np.arange(rows.shape[1]))
+            _, first, place = np.unique(keys, return_index=True, return_inverse=True)
+        else:
+            _, first, place = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+        return first, place
+
+    def channels(self, value: Units) -> Numbers | None:
+        """int64 ``[channels]``: the units along axis 1, if at order 1 each is the same at all positions; else None."""
+        if not self.order or not value.numbers.size:
+            return None
+        first = value.numbers.reshape(*value.shape[:2], -1)[0, :, 0]
+        along = first.reshape(1, -1, *(1 for _ in value.shape[2:]))
+        return first if bool((value.numbers == along).all()) else None
 
     def size_of(self, value: Units) -> int:
         """Number of units of the layer that a value is."""
@@ -430,34 +391,11 @@ def _extents(value: ValueInfo, given: Sequence[int] | None) -> tuple[int, ...]:
     return extents
 
 
-@cache
-def rules() -> Mapping[str, Rule]:
-    """Operator -> what it does to units."""
-    from deepstruct import (
-        expansion_elementwise,
-        expansion_linear,
-        expansion_movement,
-        expansion_recurrent,
-        expansion_windows,
-    )
-
-    modules = (expansion_elementwise, expansion_linear, expansion_movement, expansion_recurrent, expansion_windows)
-    return {name: rule for module in modules for name, rule in module.RULES.items()}
-
-
-def refuse_more(node: Node, elements: int) -> None:
-    """Raises UnsupportedError for more elements than any network that can be expanded has."""
-    if elements > MAX_UNITS:
-        raise UnsupportedError(
-            f"node {node.name!r}: {node.op_type} takes more than {MAX_UNITS:,} elements to follow; order 1 takes fewer"
-        )
-
-
-def require_onnx() -> None:
-    """Raises MissingDependencyError where the onnx package is not installed."""
-    try:
-        import onnx.reference  # noqa: F401 - only whether it is there
-    except ModuleNotFoundError as error:
-        if str(error.name).split(".")[0] not in ("onnx", "google"):
-            raise
-        raise MissingDependencyError("onnx", "graph", "following units through operators that move values") from error
+RULES: Mapping[str, Rule] = {
+    **expansion_elementwise.RULES,
+    **expansion_linear.RULES,
+    **expansion_movement.RULES,
+    **expansion_recurrent.RULES,
+    **expansion_windows.RULES,
+}
+"""Operator -> what it does to units."""

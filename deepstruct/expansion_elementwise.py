@@ -8,12 +8,16 @@ all of them. Every other operator on several values makes units of its own, conn
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepstruct import expansion_movement, expansion_parameters
-from deepstruct.expansion import Expansion, Known, Rule, Units, UnknownUnitsError, Value
+from deepstruct.expansion_values import Known, Rule, Units, UnknownUnitsError, Value
 from deepstruct.structure import Node
+
+if TYPE_CHECKING:
+    from deepstruct.expansion import Expansion
 
 ELEMENTWISE = frozenset(
     {

@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepstruct import expansion_movement
 from deepstruct.errors import UnsupportedError
-from deepstruct.expansion import OPEN_EXTENTS, Expansion, Rule, Units, UnknownUnitsError, Value, refuse_more
 from deepstruct.expansion_parameters import matrices, present
+from deepstruct.expansion_values import OPEN_EXTENTS, Rule, Units, UnknownUnitsError, Value, refuse_more
 from deepstruct.structure import Node
 from deepstruct.units import Numbers
 from deepstruct.windows import Geometry, integer
 from deepstruct.wires import NOTHING, EntryMatrix, Links, MatrixWires, shares_of
+
+if TYPE_CHECKING:
+    from deepstruct.expansion import Expansion
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,10 +232,15 @@ def _sliding(
     extents = windows.shape[2 : 2 + len(geometry.strides)]
     positions = math.prod(extents)
     targets = weights[0].shape[0] if weights else 0
-    own = np.moveaxis(windows.reshape(batch, windows.shape[1], positions, kernel), 2, 1)
-    own = own.reshape(batch, positions, groups, -1)
-    if expansion.order:
-        own = own.reshape(1, batch * positions, groups, own.shape[-1])
+    channels = expansion.channels(value)
+    if channels is not None:
+        own = np.repeat(channels, kernel).reshape(1, 1, groups, -1)
+    else:
+        refuse_more(node, windows.size)
+        own = np.moveaxis(windows.reshape(batch, windows.shape[1], positions, kernel), 2, 1)
+        own = own.reshape(batch, positions, groups, -1)
+        if expansion.order:
+            own = own.reshape(1, batch * positions, groups, own.shape[-1])
     made = []
     for sample in own:
         layer = expansion.new_layer(_name(node), node.op_type, (targets, *extents), 0)

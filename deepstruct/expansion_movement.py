@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepstruct.errors import UnsupportedError
-from deepstruct.expansion import (
+from deepstruct.expansion_values import (
     OPEN_EXTENTS,
     Entries,
-    Expansion,
     Known,
     Rule,
     Units,
@@ -28,6 +27,9 @@ from deepstruct.expansion import (
 from deepstruct.structure import Node
 from deepstruct.tensor import Tensor
 from deepstruct.wires import NOTHING
+
+if TYPE_CHECKING:
+    from deepstruct.expansion import Expansion
 
 MOVED: dict[str, tuple[int, ...] | None] = {
     **dict.fromkeys(("CenterCropPad", "Compress", "DepthToSpace", "Expand", "Flatten", "Gather"), (0,)),

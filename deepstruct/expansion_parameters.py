@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deepstruct import expansion_movement
-from deepstruct.expansion import Entries, Expansion, Known, Value
+from deepstruct.expansion_values import Entries, Known, Value
 from deepstruct.structure import Node
 from deepstruct.wires import EntryMatrix
+
+if TYPE_CHECKING:
+    from deepstruct.expansion import Expansion
 
 ZERO_STAYS = frozenset(
     {

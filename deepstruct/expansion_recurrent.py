@@ -8,16 +8,20 @@ recurrent weight reach from the states of one step to the gates of the next.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepstruct.expansion import Entries, Expansion, Known, Rule, Units, UnknownUnitsError, Value
 from deepstruct.expansion_linear import Weighted
 from deepstruct.expansion_parameters import matrices
+from deepstruct.expansion_values import Entries, Known, Rule, Units, UnknownUnitsError, Value
 from deepstruct.structure import Node
 from deepstruct.units import Numbers
 from deepstruct.windows import integer
 from deepstruct.wires import EntryMatrix, Links
+
+if TYPE_CHECKING:
+    from deepstruct.expansion import Expansion
 
 _GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 

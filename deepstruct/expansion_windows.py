@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deepstruct.expansion import Expansion, Rule, Units, UnknownUnitsError, Value
+from deepstruct.expansion_values import Rule, Units, UnknownUnitsError, Value, refuse_more
 from deepstruct.structure import Node
 from deepstruct.windows import Geometry, integers
+
+if TYPE_CHECKING:
+    from deepstruct.expansion import Expansion
 
 _POOLS = frozenset({"AveragePool", "LpPool", "MaxPool"})
 _GLOBAL_POOLS = frozenset({"GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool"})
@@ -36,6 +40,11 @@ def _pooled(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) ->
     kernel = integers(node, "kernel_shape", value.shape[2:])
     windows = Geometry.of(node, value.shape, kernel).windows(node, value.numbers)
     shape = windows.shape[: 2 + len(kernel)]
+    channels = expansion.channels(value)
+    if channels is not None:
+        same = np.broadcast_to(channels.reshape(1, -1, *(1 for _ in kernel)), shape)
+        return [Units(same)] * len(node.outputs)
+    refuse_more(node, windows.size)
     return [expansion.linked(node, shape, windows.reshape(math.prod(shape), -1))] * len(node.outputs)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepstruct.errors import UnsupportedError
-from deepstruct.expansion import OPEN_EXTENTS, refuse_more
+from deepstruct.expansion_values import OPEN_EXTENTS, refuse_more
 from deepstruct.structure import Node
 from deepstruct.units import Numbers
 
@@ -113,7 +113,7 @@ class Geometry:
         )
 
     def windows(self, node: Node, numbers: Numbers) -> Numbers:
-        """The windows of units ``[batch, channels, ...]``: ``[batch, channels, positions..., elements...]``."""
+        """The windows of units ``[batch, channels, ...]``: a view ``[batch, channels, positions..., elements...]``."""
         padded = [
             (extent + max(0, low) + max(0, high))
             for extent, low, high in zip(numbers.shape[2:], self.before, self.behind, strict=True)
@@ -132,6 +132,4 @@ class Geometry:
         view: NDArray[np.int64] = np.lib.stride_tricks.sliding_window_view(numbers, reach, axis=axes)
         steps = (slice(None, None, stride) for stride in self.strides)
         inside = (slice(None, None, step) for step in self.dilations)
-        view = view[(slice(None), slice(None), *steps, *inside)]
-        refuse_more(node, view.size)
-        return view
+        return view[(slice(None), slice(None), *steps, *inside)]
