@@ -89,7 +89,7 @@ def save(
     """
     losses: list[Loss] = []
     file = targets.open(path)
-    graph = _graph_of(model, options.order)
+    graph = _graph_of(model, options)
     if model.weights is not None:
         why = "a graph is read as a structure alone; a document, a checkpoint or an ONNX file keeps numbers"
         losses.append(Loss("weights", "model", why))
@@ -100,13 +100,18 @@ def save(
     return losses
 
 
-def _graph_of(model: Model, order: int | None) -> Graph:
-    converter: Any = importlib.import_module("deepstruct.converters.networkx")
-    options: dict[str, Any] = {}
-    if order is not None or model.structure.attributes.get("family") != "dan":
-        weights = model.weights is not None and order in (None, 0)
-        options = {"order": order or 0, "include_input": True, "include_output": True, "weights": weights}
-    graph: Graph = converter.to_networkx(model, **options)
+def _graph_of(model: Model, options: WriteOptions) -> Graph:
+    converter: Any = importlib.import_module("deepstruct.converters.networkx_views")
+    order = options.order
+    if order is None and not converter.comes_from_graph(model.structure):
+        order = 0
+    given: dict[str, Any] = {"depth": options.depth}
+    if order is not None:
+        given |= {"include_input": True, "include_output": True}
+        given |= {"shapes": options.input_shapes, "unknown": options.unknown}
+    if order == 0:
+        given["weights"] = model.weights is not None
+    graph: Graph = converter.to_networkx(model, order, **given)
     return graph
 
 

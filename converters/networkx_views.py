@@ -50,7 +50,7 @@ def to_networkx(
         raise UsageError("weights are attributes of single connections (order 0), of a model that has numbers")
     if depth is not None and (order != 2 or type(depth) is not int or depth < 1):
         raise UsageError("depth is a number of scope levels, at least 1, for order 2")
-    if order is None and not (include_input or include_output or weights) and _shape(structure) is not None:
+    if order is None and not (include_input or include_output or weights) and comes_from_graph(structure):
         return graph_data.original_graph(structure)
     if order == 2:
         return _layers(structure, include_input, include_output, depth)
@@ -65,6 +65,11 @@ def to_networkx(
         DOCUMENT: _text(structure if order else _without_shown(structure, units, graph)),
     }
     return _sealed(graph)
+
+
+def comes_from_graph(structure: Structure) -> bool:
+    """Whether a network was made in the shape of a graph, which `to_networkx` gives back."""
+    return _shape(structure) is not None
 
 
 def _shape(structure: Structure) -> Dan | None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from deepstruct import cli_reports
-from deepstruct.cli_options import from_option, json_option, reading_options
+from deepstruct.cli_options import expansion_options, from_option, json_option, reading_options
 from deepstruct.errors import UsageError
 from deepstruct.running import say
 from deepstruct.version import __version__
@@ -57,8 +57,12 @@ for _command in (cli_reports.info, cli_reports.analyze, cli_reports.diff):
 @click.option(
     "--order",
     type=click.IntRange(0, 2),
-    help="Graph to write: 0 units, 1 channels, 2 layers.  [default: the finest that the structure has]",
+    help="Graph to write: 0 units, 1 channels, 2 layers.  [default: the own graph of a network, else its units]",
 )
+@click.option(
+    "--depth", type=click.IntRange(min=1), metavar="N", help="Levels of the scope that make a vertex, with --order 2."
+)
+@expansion_options
 @reading_options
 @click.option(
     "--init",

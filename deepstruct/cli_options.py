@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from deepstruct.errors import UsageError
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 _infer_option = click.option(
     "--infer-masks", is_flag=True, help="Take zeros of matrices for masked where there is no mask."
@@ -28,6 +30,35 @@ _orientation_option = click.option(
     type=click.Choice(["vertex-order"]),
     help="Direct the edges of an undirected graph, away from the vertex that stands first.",
 )
+
+
+def _extents(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, list[int]] | None:
+    """Extents by name, of each NAME=N,N,..."""
+    found = {}
+    for text in given:
+        name, equals, extents = text.rpartition("=")
+        parts = extents.split(",") if extents else []
+        if not equals or not all(part.isascii() and part.isdigit() for part in parts):
+            raise UsageError(f"--input-shape is NAME=N,N,..., for example x=1,3,32,32, not {text!r:.60}")
+        found[name] = [int(part) for part in parts]
+    return found or None
+
+
+_input_shape_option = click.option(
+    "--input-shape",
+    "input_shapes",
+    multiple=True,
+    callback=_extents,
+    metavar="NAME=N,N,...",
+    help="Extents of an input where the structure leaves them open.",
+)
+_unknown_option = click.option(
+    "--unknown",
+    type=click.Choice(["error", "full"]),
+    default="error",
+    show_default=True,
+    help="Operators whose units are not known: an error, or everything connected.",
+)
 from_option = click.option("-f", "--from", "source_format", metavar="FORMAT", help="Format of the source.")
 
 _READING = (
@@ -45,3 +76,8 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(_READING):
         command = option(command)
     return command
+
+
+def expansion_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the options that say how the units of a structure are found."""
+    return _input_shape_option(_unknown_option(command))

@@ -11,7 +11,7 @@ import numpy as np
 
 from deepstruct import expansion_movement
 from deepstruct.errors import UnsupportedError
-from deepstruct.expansion_parameters import matrices, present
+from deepstruct.expansion_parameters import matrices, present, rearranged
 from deepstruct.expansion_values import OPEN_EXTENTS, Rule, Units, UnknownUnitsError, Value, refuse_more
 from deepstruct.structure import Node
 from deepstruct.units import Numbers
@@ -185,6 +185,47 @@ def _between_units(expansion: Expansion, node: Node, left: Units, right: Units, 
     return expansion.linked(node, shape, np.concatenate([a, b], axis=-1).reshape(-1, 2 * inner))
 
 
+def _einsum(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
+    """A sum of products of two values, as a product of (batches of) matrices."""
+    equation = str(node.attributes["equation"]).replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    labels = terms.split(",")
+    values = [value for value in inputs if value is not None]
+    if len(labels) != 2 or "." in equation or any(len(set(term)) < len(term) for term in labels):
+        raise UnknownUnitsError(f"it is not known how Einsum {equation!r:.60} maps units to units")
+    if not isinstance(values[0], Units):
+        labels.reverse()
+        values.reverse()
+    left, right = labels
+    result = result if arrow else "".join(sorted(set(left) ^ set(right)))
+    extents = {
+        label: extent
+        for term, value in zip(labels, values, strict=True)
+        for label, extent in zip(term, value.shape, strict=True)
+    }
+    shared = [label for label in left if label in right]
+    batch, summed = ([label for label in shared if (label in result) == kept] for kept in (True, False))
+    rows, columns = ([label for label in own if label not in shared] for own in (left, right))
+    if any(label not in result for label in (*rows, *columns)):
+        raise UnknownUnitsError(f"it is not known how Einsum {equation!r:.60} maps units to units")
+
+    def arranged(value: Value, own: str, *groups: list[str]) -> Value:
+        order = [own.index(label) for label in (*batch, *groups[0], *groups[1])]
+        shape = [extents[label] for label in batch] + [math.prod(extents[label] for label in group) for group in groups]
+        return rearranged(expansion, value, order, shape)
+
+    made = _product(
+        expansion,
+        node,
+        arranged(values[0], left, rows, summed),
+        arranged(values[1], right, summed, columns),
+        (False, False),
+    )
+    own = [*batch, *rows, *columns]
+    numbers = made.numbers.reshape([extents[label] for label in own])
+    return [Units(np.transpose(numbers, [own.index(label) for label in result]))]
+
+
 def _convolution(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
     value, weight = inputs[0], inputs[1]
     if not isinstance(value, Units) or isinstance(weight, Units) or weight is None:
@@ -277,6 +318,7 @@ RULES: dict[str, Rule] = {
     "Conv": _convolution,
     "ConvInteger": _convolution,
     "ConvTranspose": _transposed_convolution,
+    "Einsum": _einsum,
     "Gather": _gather,
     "Gemm": _gemm,
     "MatMul": _matmul,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepstruct import expansion_movement
-from deepstruct.expansion_values import Entries, Known, Value
+from deepstruct.expansion_values import Entries, Known, Units, Value
 from deepstruct.structure import Node
 from deepstruct.wires import EntryMatrix
 
@@ -61,6 +61,19 @@ def present(expansion: Expansion, value: Value) -> NDArray[np.bool_]:
     if isinstance(value, Entries) and (value.numbers is not None or (value.parameter and value.parameter.mask)):
         return np.asarray(expansion.entry_numbers(value) != 0)
     return np.ones(value.shape, np.bool_)
+
+
+def rearranged(expansion: Expansion, value: Value, order: Sequence[int], shape: Sequence[int]) -> Value:
+    """A value with its axes in another order, and then of another shape."""
+    if isinstance(value, Units):
+        return Units(np.transpose(value.numbers, order).reshape(shape))
+    if isinstance(value, Known):
+        return Known(np.transpose(value.array, order).reshape(shape))
+    if value.parameter is None and value.numbers is None:
+        return Entries(tuple(shape))
+    if list(order) == list(range(len(order))) and tuple(shape) == value.shape:
+        return value
+    return Entries(tuple(shape), None, np.transpose(expansion.entry_numbers(value), order).reshape(shape))
 
 
 def matrices(

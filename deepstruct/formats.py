@@ -111,7 +111,9 @@ class Format:
 
 
 _EVERYTHING: frozenset[Feature] = frozenset({"weights", "masks", "scopes", "attributes", "operators"})
-_OF_GRAPHS = frozenset({"in_features", "out_features", "orientation", "init", "seed", "order"})
+_OF_GRAPHS = frozenset(
+    {"in_features", "out_features", "orientation", "init", "seed", "order", "depth", "input_shapes", "unknown"}
+)
 
 BUILT_IN: tuple[Format, ...] = (
     Format(

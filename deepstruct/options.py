@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -16,6 +16,7 @@ Layout = Literal["values", "dense"]
 SparseEncoding = Literal["coo", "dense"]
 Order = Literal[0, 1, 2]
 Orientation = Literal["vertex-order"]
+Unknown = Literal["error", "full"]
 
 
 def no_progress(parameters: Iterable[Parameter]) -> Iterable[Parameter]:
@@ -97,6 +98,10 @@ class WriteOptions:
         layout: of a document's weights file: the entries that exist, or whole tensors.
         sparse_encoding: of masked ONNX initializers: sparse with their mask, or dense with zeros.
         order: of the graph that is written: 0 units, 1 channels, 2 layers; None lets the structure decide.
+        depth: levels of the scope that a vertex of a graph of order 2 is; None for single layers.
+        input_shapes: name of an input -> its extents, for graphs of order 0 and 1, where they are open.
+        unknown: of operators whose units are not known, in graphs of order 0 and 1: ``error``, or ``full`` to connect
+            all of their outputs with all of their inputs.
         progress: wraps the parameters while their numbers are written.
     """
 
@@ -104,6 +109,9 @@ class WriteOptions:
     layout: Layout = "values"
     sparse_encoding: SparseEncoding = "coo"
     order: int | None = None
+    depth: int | None = None
+    input_shapes: Mapping[str, Sequence[int]] | None = None
+    unknown: Unknown = "error"
     progress: Callable[[Iterable[Parameter]], Iterable[Parameter]] = no_progress
 
     def __post_init__(self) -> None:
@@ -112,3 +120,6 @@ class WriteOptions:
         _require_choice(self, "sparse_encoding", get_args(SparseEncoding))
         if self.order is not None:
             _require_choice(self, "order", get_args(Order))
+        if self.depth is not None:
+            _require_count(self, "depth", 1)
+        _require_choice(self, "unknown", get_args(Unknown))

@@ -104,6 +104,15 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "squeeze and excitation": (lambda: Net(squeeze_excitation, c=C2(2, 3, 2), f=L(3, 3)), (1, 2, 3, 3)),
     "weight from the left": (lambda: Net(lambda n, x: n.w.weight @ x, w=L(3, 4, bias=False)), (1, 3, 2)),
+    "einsum": (lambda: Net(lambda n, x: torch.einsum("bi,ji->bj", x, n.w.weight), w=L(3, 4, bias=False)), (1, 3)),
+    "einsum of batches": (
+        lambda: Net(lambda n, x: torch.einsum("bhsd,dhe->bshe", x, n.w.weight), w=C1(2, 4, 3, bias=False)),
+        (1, 2, 5, 4),
+    ),
+    "einsum of units": (
+        lambda: Net(lambda n, x: torch.einsum("bsd,btd->bst", n.q(x), n.k(x)), q=L(3, 4), k=L(3, 4)),
+        (1, 5, 3),
+    ),
     "weight norm": (lambda: smooth(parametrizations.weight_norm(L(4, 3)), L(3, 2)), (1, 4)),
     "twice the same": (lambda: Net(lambda n, x: n.a(torch.cat([x, x], dim=1)), a=L(6, 4)), (1, 3)),
     "same layer twice": (lambda: Net(lambda n, x: n.a(torch.tanh(n.a(x))), a=L(4, 4)), (1, 4)),
