@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from deepstruct import dan_structure, document, expansion, graph_data, jsonprofile, views
 from deepstruct.dan_structure import Dan
 from deepstruct.errors import DocumentError, Fault, StructureError, UnsupportedError, UsageError
-from deepstruct.expansion import Unknown
 from deepstruct.layer_graph import LayerGraph, layer_graph
 from deepstruct.limits import Limits
 from deepstruct.mask import Mask
 from deepstruct.model import Model
+from deepstruct.options import Unknown
 from deepstruct.structure import Structure
 from deepstruct.units import UnitGraph
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +28,10 @@ from deepstruct.expansion_elementwise import ELEMENTWISE
 from deepstruct.expansion_values import MAX_UNITS, Entries, Known, Rule, Units, UnknownUnitsError, Value
 from deepstruct.expansion_windows import CHANNELS_FIRST
 from deepstruct.model import Model
+from deepstruct.options import UnitOrder, Unknown
 from deepstruct.structure import Node, Parameter, Structure, ValueInfo
 from deepstruct.units import Block, Numbers, UnitGraph, UnitLayer
 from deepstruct.wires import ABSENT, NOTHING, Links, MatrixWires, ShareWires, Wires
-
-Order = Literal[0, 1]
-Unknown = Literal["error", "full"]
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +50,7 @@ class _Layer:
 
 def unit_graph(
     model: Structure | Model,
-    order: Order = 0,
+    order: UnitOrder = 0,
     *,
     shapes: Mapping[str, Sequence[int]] | None = None,
     unknown: Unknown = "error",
@@ -365,7 +362,7 @@ class Expansion:
             sources,
             parameter,
             lambda: final.rows(size),
-            final.entries if isinstance(final, MatrixWires) else None,
+            final.entries if isinstance(final, MatrixWires) and final.matrix.parameter is not None else None,
             (lambda: final.shares) if isinstance(final, ShareWires) else None,
             recurrent,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deepstruct import expansion_movement
-from deepstruct.expansion_values import Entries, Known, Units, Value
+from deepstruct.expansion_values import Entries, Known, Units, UnknownUnitsError, Value
 from deepstruct.structure import Node
 from deepstruct.wires import EntryMatrix
 
@@ -33,8 +34,7 @@ def outputs(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) ->
     if node.domain == "" and node.op_type in ("Mul", "Div"):
         return [_product(expansion, node, inputs)]
     if node.domain == "" and node.op_type in expansion_movement.MOVED:
-        entries = [value for value in inputs if isinstance(value, Entries)]
-        if all(value.parameter is not None or value.numbers is not None for value in entries):
+        with contextlib.suppress(UnknownUnitsError):
             return expansion_movement.moved_entries(expansion, node, inputs)
     return [Entries(shape) for shape in expansion_movement.output_shapes(expansion, node, inputs)]
 

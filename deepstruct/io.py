@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from deepstruct import files, formats
 from deepstruct.errors import LossError, LossWarning, UsageError
@@ -17,6 +17,7 @@ from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.limits import Limits
 from deepstruct.losses import Loss
 from deepstruct.model import Model
+from deepstruct.options import Order, Unknown
 from deepstruct.structure import Structure
 
 if TYPE_CHECKING:
@@ -231,13 +232,13 @@ def from_networkx(
 
 def to_networkx(
     model: Model | Structure,
-    order: Literal[0, 1, 2] | None = None,
+    order: Order | None = None,
     *,
     include_input: bool = False,
     include_output: bool = False,
     weights: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    unknown: Literal["error", "full"] = "error",
+    unknown: Unknown = "error",
     depth: int | None = None,
 ) -> nx.Graph[Any]:
     """The networkx graph of a network.

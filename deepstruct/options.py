@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 Layout = Literal["values", "dense"]
 SparseEncoding = Literal["coo", "dense"]
 Order = Literal[0, 1, 2]
+UnitOrder = Literal[0, 1]
 Orientation = Literal["vertex-order"]
 Unknown = Literal["error", "full"]
 

@@ -1,4 +1,4 @@
-"""What `deepstruct info` and `deepstruct diff` say about structures, as plain data."""
+"""What `deepstruct info` says about a structure, as plain data."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 
 from deepstruct import dtypes, encoding
 from deepstruct.document import digest
-from deepstruct.mask import Mask, count
 from deepstruct.structure import Parameter, Structure
 
 
@@ -104,91 +103,3 @@ def _parameter(parameter: Parameter) -> ParameterSummary:
         mask_bytes=len(text),
         encoding=encoded.get("encoding", ""),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class ParameterChange:
-    """How one parameter differs between two structures.
-
-    Attributes:
-        change: ``added``, ``removed``, ``resized`` (shape or dtype) or ``rewired`` (mask).
-        before: dtype and shape, ``""`` if added.
-        after: dtype and shape, ``""`` if removed.
-        kept: connections in both; None unless rewired.
-        lost: connections only before; None unless rewired.
-        new: connections only after; None unless rewired.
-    """
-
-    name: str
-    change: str
-    before: str
-    after: str
-    kept: int | None = None
-    lost: int | None = None
-    new: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """What differs between two structures; weights are not compared.
-
-    Attributes:
-        parameters: those that differ.
-        nodes: names of nodes that were added, removed or changed.
-        graph: whether inputs, outputs, opset, constants, name or attributes differ.
-    """
-
-    parameters: tuple[ParameterChange, ...]
-    nodes: dict[str, tuple[str, ...]]
-    graph: tuple[str, ...]
-
-    @property
-    def equal(self) -> bool:
-        """Whether the structures are the same."""
-        return not (self.parameters or any(self.nodes.values()) or self.graph)
-
-    def to_json(self) -> dict[str, Any]:
-        """The difference as a JSON object."""
-        return {"equal": self.equal, **asdict(self)}
-
-
-def compare(before: Structure, after: Structure) -> Difference:
-    """What differs from one structure to the other."""
-    old = {parameter.name: parameter for parameter in before.parameters}
-    new = {parameter.name: parameter for parameter in after.parameters}
-    changes = [_change(old.get(name), new.get(name)) for name in {**old, **new}]
-    old_nodes = {node.name: node for node in before.nodes}
-    new_nodes = {node.name: node for node in after.nodes}
-    both = [name for name in old_nodes if name in new_nodes]
-    nodes = {
-        "added": tuple(name for name in new_nodes if name not in old_nodes),
-        "removed": tuple(name for name in old_nodes if name not in new_nodes),
-        "changed": tuple(name for name in both if old_nodes[name] != new_nodes[name]),
-        "reordered": tuple(
-            name
-            for name, position in zip(both, (n for n in new_nodes if n in old_nodes), strict=True)
-            if name != position
-        ),
-    }
-    members = ("name", "opset", "inputs", "outputs", "constants", "attributes", "extra")
-    graph = tuple(member for member in members if getattr(before, member) != getattr(after, member))
-    return Difference(tuple(change for change in changes if change is not None), nodes, graph)
-
-
-def _type(parameter: Parameter | None) -> str:
-    return "" if parameter is None else f"{parameter.dtype} {list(parameter.shape)}"
-
-
-def _change(before: Parameter | None, after: Parameter | None) -> ParameterChange | None:
-    name = before.name if before is not None else after.name if after is not None else ""
-    types = (_type(before), _type(after))
-    if before is None or after is None:
-        return ParameterChange(name, "added" if before is None else "removed", *types)
-    if types[0] != types[1]:
-        return ParameterChange(name, "resized", *types)
-    if before == after:
-        return None
-    old = before.mask or Mask.full(before.shape)
-    new = after.mask or Mask.full(after.shape)
-    kept = count(old.packed & new.packed)
-    return ParameterChange(name, "rewired", *types, kept=kept, lost=old.nnz - kept, new=new.nnz - kept)

@@ -127,18 +127,6 @@ class UnitGraph:
         rows = block.rows()
         return rows.sources, rows.targets(self.layers[block.layer].start)
 
-    def matrix(self, block: Block) -> csr_array:
-        """Connections of one block, bool, (units of the target layer, all units), row = target, column = source.
-
-        Raises:
-            ImportError: scipy is not installed.
-        """
-        from scipy.sparse import csr_array
-
-        rows = block.rows()
-        shape = (self.layers[block.layer].size, self.units)
-        return csr_array((np.ones(rows.sources.size, np.bool_), rows.sources, rows.indptr), shape=shape)
-
     def adjacency(self) -> csr_array:
         """All connections, bool, (units, units), row = source, column = target; parallel ones are one entry.
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from samples import masks
+from test_cli import environment
 
 from deepstruct import Mask, Weights, document, formats, jsonprofile
 from deepstruct.encoding import encode
@@ -91,6 +92,24 @@ def test_the_python_examples_of_the_readme_run(tmp_path: Path, number: int, file
     result = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert number or "Mask(shape=(300, 784)" in result.stdout
     assert {path.name for path in tmp_path.iterdir()} == files
+
+
+@pytest.mark.parametrize("page", ["docs/analysis.md", "docs/graphs.md"])
+def test_the_python_examples_of_a_page_print_what_it_says(page: str, tmp_path: Path) -> None:
+    code = "".join(blocks(page, "python"))
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines() == re.findall(r"^print\(.*\) +# (.*)$", code, re.MULTILINE)
+
+
+def test_the_commands_of_the_page_on_graphs_print_what_it_says(tmp_path: Path) -> None:
+    (commands,) = blocks("docs/graphs.md", "console")
+    for step in commands.split("$ ")[1:]:
+        command, _, expected = step.partition("\n")
+        options: Any = {"shell": True, "cwd": tmp_path, "env": environment(), "stderr": subprocess.STDOUT}
+        result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, **options)
+        assert result.returncode == 0, result.stdout
+        assert expected in (result.stdout, "…\n")
 
 
 def formats_table() -> str:

@@ -1,0 +1,180 @@
+"""The commands that report on structures: info, analyze and diff. What they say is worked out elsewhere."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from deepstruct.cli_options import expansion_options, from_option, json_option, reading_options
+from deepstruct.errors import UsageError
+
+if TYPE_CHECKING:
+    from deepstruct.comparison import Difference
+    from deepstruct.structure import Structure
+
+
+@click.command()
+@click.argument("path")
+@from_option
+@reading_options
+@json_option
+def info(path: str, source_format: str | None, as_json: bool, **options: Any) -> None:
+    """Show the structure in PATH as a table.
+
+    Shape, connections, density and bytes of each parameter, and totals. "-" is standard input.
+    """
+    from deepstruct import summary
+
+    found = summary.summarise(_structure(path, source_format, options))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+        return
+    from tabulate import tabulate
+
+    rows = [
+        [
+            p.name,
+            p.dtype,
+            "x".join(map(str, p.shape)) or "scalar",
+            p.nnz,
+            _percent(p.density),
+            p.dense_bytes,
+            p.value_bytes,
+            p.mask_bytes,
+            p.encoding or "-",
+        ]
+        for p in found.parameters
+    ]
+    totals = [found.nnz, _percent(found.density), found.dense_bytes, found.value_bytes, found.mask_bytes, ""]
+    rows.append(["total", "", "", *totals])
+    operators = ", ".join(f"{count} {name}" for name, count in found.operators.items())
+    click.echo(f"{found.name}: {' ; '.join(found.inputs)} -> {' ; '.join(found.outputs)}")
+    click.echo(f"operators: {operators or 'none'}")
+    click.echo(f"{found.digest}\n")
+    headers = [
+        "parameter",
+        "dtype",
+        "shape",
+        "nnz",
+        "density",
+        "dense bytes",
+        "kept bytes",
+        "mask bytes",
+        "encoding",
+    ]
+    align = ("left", "left", "left", "right", "right", "right", "right", "right", "left")
+    click.echo(tabulate(rows, headers, tablefmt="github", colalign=align, intfmt=","))
+
+
+@click.command()
+@click.argument("path")
+@from_option
+@reading_options
+@click.option(
+    "--order",
+    type=click.IntRange(0, 1),
+    default=0,
+    show_default=True,
+    help="Units to analyze: 0 single neurons, 1 channels.",
+)
+@expansion_options
+@click.option(
+    "--measures",
+    metavar="NAME,NAME,...",
+    default="default",
+    show_default=True,
+    help="What to measure beside densities: degrees, assortativity, paths, components, cores, distances, butterflies, "
+    "triangles, spectrum, small-world; default, or all.",
+)
+@json_option
+def analyze(
+    path: str,
+    source_format: str | None,
+    order: Literal[0, 1],
+    input_shapes: dict[str, list[int]] | None,
+    unknown: Literal["error", "full"],
+    measures: str,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Measure the units and connections of the network in PATH.
+
+    Density and effective density of each layer, dead units, degrees, paths, components. Measures that take long are
+    taken if they are named. "-" is standard input.
+    """
+    from deepstruct import analysis
+
+    names = analysis.chosen(measures.split(","))
+    structure = _structure(path, source_format, options)
+    found = analysis.analyse(structure, order=order, shapes=input_shapes, unknown=unknown, measures=names)
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1, allow_nan=False))
+        return
+    from deepstruct.analysis_text import text
+
+    click.echo(text(found))
+
+
+@click.command()
+@click.argument("before")
+@click.argument("after")
+@json_option
+@click.pass_context
+def diff(context: click.Context, before: str, after: str, as_json: bool) -> None:
+    """Compare the structures in BEFORE and AFTER.
+
+    Layers added, removed and resized; connections kept, lost and new. Weights are not compared. Exit 0 if equal,
+    1 if different.
+    """
+    from deepstruct import comparison
+
+    if before == after == "-":
+        raise UsageError("only one of the two can be standard input")
+    found = comparison.compare(_structure(before, None, {}), _structure(after, None, {}))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+    elif found.equal:
+        click.echo("equal")
+    else:
+        _print_difference(found)
+    if not found.equal:
+        context.exit(1)
+
+
+def _print_difference(found: Difference) -> None:
+    from tabulate import tabulate
+
+    for kind, names in found.nodes.items():
+        if names:
+            click.echo(f"nodes {kind}: {', '.join(names)}")
+    if found.graph:
+        click.echo(f"graph: {', '.join(found.graph)} changed")
+    counts = ["kept", "lost", "new"]
+    total = [getattr(found.connections, name) for name in counts]
+    layers = [[p.name, p.change, p.before, p.after, p.kept, p.lost, p.new] for p in found.layers]
+    click.echo(
+        tabulate(
+            [*layers, ["all layers", "", "", "", *total]],
+            ["layer", "change", "before", "after", *counts],
+            tablefmt="github",
+            intfmt=",",
+        )
+    )
+    rows = [[p.name, p.change, p.before, p.after, p.kept, p.lost, p.new] for p in found.parameters]
+    if rows:
+        headers = ["parameter", "change", "before", "after", *counts]
+        click.echo()
+        click.echo(tabulate(rows, headers, tablefmt="github", intfmt=",", missingval="-"))
+
+
+def _structure(path: str, source_format: str | None, options: dict[str, Any]) -> Structure:
+    from deepstruct import io, streams
+
+    with streams.source(path) as readable:
+        return io.load(readable, format=source_format, losses=[], weights=False, **options).structure
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f} %"
