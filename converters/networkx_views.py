@@ -57,12 +57,18 @@ def to_networkx(
     whole = expansion.unit_graph(model, 1 if order else 0, shapes=shapes, unknown=unknown)
     dropped = {*(() if include_input else whole.inputs), *(() if include_output else whole.outputs)}
     units = whole.without(dropped)
+    connections = sum(block.rows().sources.size for block in units.blocks)
+    if connections > graph_data.MOST_EDGES:
+        raise UnsupportedError(
+            f"the network has {connections:,} connections, more than the {graph_data.MOST_EDGES:,} that networkx could "
+            "hold; order 1 has an edge for each kernel, and deepstruct.expansion.unit_graph has matrices"
+        )
     graph: nx.DiGraph[Any] = views.describe(nx.DiGraph(), units, numbers if weights else None)
     _name_vertices(graph, structure, whole, dropped)
     graph.graph |= {
         "order": order or 0,
         "layers": [layer.name for layer in units.layers],
-        DOCUMENT: _text(structure if order else _without_shown(structure, units, graph)),
+        DOCUMENT: _text(structure if order else _without_shown(structure, units, graph, connections)),
     }
     return _sealed(graph)
 
@@ -99,15 +105,12 @@ def _text(structure: Structure) -> str:
     return file.getvalue().decode()
 
 
-def _without_shown(structure: Structure, units: UnitGraph, graph: nx.DiGraph[Any]) -> Structure:
+def _without_shown(structure: Structure, units: UnitGraph, graph: nx.DiGraph[Any], connections: int) -> Structure:
     """The structure without the entries that are connections of the graph."""
     shown: dict[str, list[NDArray[np.int64]]] = {}
-    connections = 0
     for block in units.blocks:
-        entries = block.entries() if block.entries is not None else block.rows().sources
-        connections += entries.size
-        if block.parameter and block.entries is not None:
-            shown.setdefault(block.parameter, []).append(entries)
+        if block.entries is not None:
+            shown.setdefault(block.parameter, []).append(block.entries())
     if connections != graph.number_of_edges():  # of parallel connections only one is an edge
         shown = {name: [np.array(indices)] for name, indices in _shown(graph).items()}
     parameters = []

@@ -25,7 +25,16 @@ from deepstruct import (
 )
 from deepstruct.errors import UnsupportedError, UsageError
 from deepstruct.expansion_elementwise import ELEMENTWISE
-from deepstruct.expansion_values import MAX_UNITS, Entries, Known, Rule, Units, UnknownUnitsError, Value
+from deepstruct.expansion_values import (
+    MAX_CONNECTIONS,
+    MAX_UNITS,
+    Entries,
+    Known,
+    Rule,
+    Units,
+    UnknownUnitsError,
+    Value,
+)
 from deepstruct.expansion_windows import CHANNELS_FIRST
 from deepstruct.model import Model
 from deepstruct.options import UnitOrder, Unknown
@@ -94,6 +103,7 @@ class Expansion:
         self._layers: list[_Layer] = []
         self._merged: dict[int, int] = {}
         self._free = 1
+        self._connections = 0
         self._uses = Counter(name for node in self.structure.nodes for name in node.inputs)
         self._uses.update(value.name for value in self.structure.outputs)
         self._values: dict[str, Value] = {"": Known(np.empty(0))}
@@ -237,6 +247,11 @@ class Expansion:
         """Adds connections into the layer that a value is."""
         assert value.layer is not None
         layer = self._layers[value.layer]
+        self._connections += wires.most
+        if self._connections > MAX_CONNECTIONS:
+            raise UnsupportedError(
+                f"{layer.name!r} brings the network above {MAX_CONNECTIONS:,} connections; order 1 counts kernels"
+            )
         layer.wires.append((parameter, wires, recurrent))
         if not recurrent:
             layer.sources |= self._layers_of(wires.sources)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deepstruct.expansion import Expansion
 
 MAX_UNITS = 2**28
+MAX_CONNECTIONS = 2**29
 OPEN_EXTENTS = (
     "an open extent of the inputs counts as 1: give the extents that the network needs as shapes or --input-shape"
 )

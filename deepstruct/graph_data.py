@@ -32,7 +32,7 @@ from deepstruct.structure import Structure
 from deepstruct.typed_json import NumpyTypes, TypedJsonError
 from deepstruct.wiring import Wiring
 
-MOST_EDGES = 2**26
+MOST_EDGES = 2**25
 _PLACE = "/graph/attributes/graph"
 _TYPES = "use None, bool, int, float, str, list, tuple and dict only"
 

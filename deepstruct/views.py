@@ -59,7 +59,7 @@ def _attributes(block: Block, weights: Weights | None) -> Iterator[dict[str, Any
         fixed["recurrent"] = True
     if block.shares is not None:
         return ({**fixed, "share": share} for share in block.shares().tolist())
-    if block.entries is None or not block.parameter:
+    if block.entries is None:
         return (dict(fixed) for _ in repeat(None))
     entries = block.entries()
     if weights is None:

@@ -6,6 +6,7 @@ Wires are renumbered once all units are known, and find their connections by tar
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -29,6 +30,10 @@ class Wires(Protocol):
     @property
     def sources(self) -> Numbers:
         """Numbers of units, `NOTHING` or `ABSENT` where there is none."""
+
+    @property
+    def most(self) -> int:
+        """The number of connections, or more."""
 
     def renumbered(self, numbers: Numbers) -> Wires:
         """The same wiring between units that are called ``numbers[unit]`` now."""
@@ -58,6 +63,13 @@ class EntryMatrix:
     def name(self) -> str:
         """Name of the parameter, or ``""``."""
         return "" if self.parameter is None else self.parameter.name
+
+    @property
+    def nnz(self) -> int:
+        """Number of entries that exist."""
+        if self.entries is not None:
+            return int(np.count_nonzero(self.entries))
+        return math.prod(self.shape) if self.parameter is None else self.parameter.nnz
 
     def kept(self) -> NDArray[np.bool_]:
         """Bool of `shape`: which entries exist."""
@@ -108,6 +120,11 @@ class MatrixWires:
     sources: Numbers
     first: int = 0
     position_first: bool = True
+
+    @property
+    def most(self) -> int:
+        """See `Wires`."""
+        return int(self.sources.shape[0]) * self.matrix.nnz
 
     def renumbered(self, numbers: Numbers) -> MatrixWires:
         """See `Wires`."""
@@ -179,6 +196,11 @@ class ShareWires:
     targets: Numbers
     shares: NDArray[np.float64]
 
+    @property
+    def most(self) -> int:
+        """See `Wires`."""
+        return self.sources.size
+
     def renumbered(self, numbers: Numbers) -> ShareWires:
         """See `Wires`."""
         return replace(self, sources=numbers[self.sources])
@@ -199,6 +221,11 @@ class Links:
 
     sources: Numbers
     first: int = 0
+
+    @property
+    def most(self) -> int:
+        """See `Wires`."""
+        return self.sources.size
 
     def renumbered(self, numbers: Numbers) -> Links:
         """See `Wires`."""

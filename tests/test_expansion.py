@@ -360,3 +360,18 @@ def test_layers_that_are_left_out_take_their_connections_along() -> None:
     assert inner.inputs == ()
     np.testing.assert_array_equal(inner.output_units, np.arange(4))
     np.testing.assert_array_equal(graph.without({1}).output_units, [-1] * 4)
+
+
+def test_more_connections_than_memory_holds_are_refused() -> None:
+    structure = Structure(
+        nodes=(Node("conv", "Conv", ("x", "w"), ("y",)),),
+        inputs=(ValueInfo("x", "float32", ("batch", 8, "height", "width")),),
+        outputs=(ValueInfo("y", "float32", ("batch", 8, "height", "width")),),
+        parameters=(Parameter("w", "float32", (8, 8, 5, 5)),),
+    )
+    shapes = {"x": (1, 8, 700, 700)}
+    with pytest.raises(UnsupportedError, match=r"'conv'.*connections; order 1"):
+        unit_graph(structure, shapes=shapes)
+    assert unit_graph(structure, 1, shapes=shapes).units == 16
+    with pytest.raises(UnsupportedError, match="connections, more than"):
+        deepstruct.to_networkx(structure, 0, shapes={"x": (1, 8, 164, 164)}, include_input=True, include_output=True)

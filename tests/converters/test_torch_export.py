@@ -253,3 +253,15 @@ def test_random_operators_are_named_on_the_way_back() -> None:
     model = deepstruct.from_module(Small(lambda self, x: self.layer(x) + torch.randn_like(x)), torch.randn(3, 4))
     with pytest.raises(DeepstructError, match="RandomNormalLike is not mapped to torch"):
         deepstruct.to_module(Model(model.structure))
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM])
+def test_steps_that_are_unrolled_or_built_in_are_not_open(kind: Any, steps: int) -> None:
+    module = kind(3, 4, bidirectional=True).eval()
+    example = torch.randn(steps, 2, 3)
+    model = deepstruct.from_module(module, (example,), losses=[])
+    assert model.structure.inputs[0].shape == (steps, 2, 3)
+    outputs = deepstruct.to_module(model)(example)
+    expected, _ = module(example)
+    torch.testing.assert_close(outputs[0], expected)
