@@ -66,6 +66,11 @@ def from_networkx(
     collected: list[Loss] = [] if losses is None else losses
     if isinstance(graph, nx.Graph) and in_features is out_features is None and networkx_views.is_view(graph):
         return networkx_views.to_structure(graph)
+    if in_features is None or out_features is None:
+        raise UsageError(
+            "in_features and out_features are needed: only a graph that deepstruct.to_networkx made says them itself"
+        )
+    graph = networkx_views.without_view(graph)
     wiring, connections = _wired(graph, orientation)
     if dtype not in DTYPES:
         raise UsageError(f"unknown dtype {dtype!r:.40}; choose from {', '.join(DTYPES)}")

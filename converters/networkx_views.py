@@ -42,7 +42,8 @@ def to_networkx(
     """The graph of a network; see `deepstruct.to_networkx`."""
     structure = model.structure if isinstance(model, Model) else model
     if not isinstance(structure, Structure):
-        raise UsageError(f"to_networkx takes a Structure or a Model, not a {type(model).__name__}")
+        kind = type(model).__name__
+        raise UsageError(f"to_networkx takes a Structure or a Model, not a {kind}; deepstruct.from_module makes one")
     if order not in (None, 0, 1, 2) or isinstance(order, bool):
         raise UsageError(f"order is 0, 1, 2 or None, not {order!r:.40}")
     numbers = model.weights if isinstance(model, Model) else None
@@ -183,6 +184,16 @@ def _connect(graph: nx.DiGraph[Any], structure: Structure, source: str, target: 
 def is_view(graph: nx.Graph[Any]) -> bool:
     """Whether `to_networkx` made a graph from a structure."""
     return isinstance(graph.graph.get(DOCUMENT), str)
+
+
+def without_view(graph: nx.Graph[Any]) -> nx.Graph[Any]:
+    """The graph itself, or, of a view, a copy that is none any more."""
+    if not isinstance(graph, nx.Graph) or not is_view(graph):
+        return graph
+    plain = graph.copy()
+    for name in (DOCUMENT, "order", "layers", "vertices", "edges"):
+        plain.graph.pop(name, None)
+    return plain
 
 
 def to_structure(graph: nx.Graph[Any]) -> Structure:

@@ -1,4 +1,4 @@
-"""Networkx DAGs that know the layer of each vertex, under the names of the older library."""
+"""Networkx DAGs that know their layers, under the names of the older library; networks from graphs and back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
+from deepstruct.io import from_networkx, to_networkx
 from deepstruct.labeled_dag import LabeledDAG
 from deepstruct.layered_graph import (
     CachedLayeredGraph,
@@ -26,9 +27,11 @@ __all__ = [
     "LayeredGraph",
     "Vertex",
     "build_layer_index",
+    "from_networkx",
     "layer_index",
     "layered",
     "layers_of",
+    "to_networkx",
     "uniform_proportions",
 ]
 

@@ -88,7 +88,8 @@ class _Builder:
         return _Value(frozenset({place}), place)
 
     def _add(self, node: Node) -> None:
-        given = [self._values[name] for name in node.inputs if name in self._values]
+        measured = node.domain == "" and node.op_type in ("Shape", "Size")
+        given = [] if measured else [self._values[name] for name in node.inputs if name in self._values]
         names = [parameter for name in node.inputs for parameter in self._derived.get(name, ())]
         parameters = tuple(dict.fromkeys(names))
         if given:

@@ -153,7 +153,11 @@ class UnitGraph:
         return matrix
 
     def without(self, dropped: Collection[int]) -> UnitGraph:
-        """The graph without some layers, given by position, and the connections into and out of them."""
+        """The graph without some layers, given by position, and the connections into and out of them.
+
+        A layer that had connections from one of them is an input now, and one that had connections to one of them an
+        output.
+        """
         kept = [position for position in range(len(self.layers)) if position not in dropped]
         place = {position: new for new, position in enumerate(kept)}
         if len(kept) == len(self.layers):
@@ -166,13 +170,18 @@ class UnitGraph:
         blocks = tuple(
             _moved(block, place, moved)
             for block in self.blocks
-            if block.layer in place and (not block.layers or any(layer in place for layer in block.layers))
+            if block.layer in place and any(layer in place for layer in block.layers)
         )
+        fed = {block.layer for block in self.blocks if not place.keys() >= set(block.layers)}
+        feeding = {layer for block in self.blocks if block.layer not in place for layer in block.layers}
         inputs, outputs = (
-            tuple(place[position] for position in side if position in place) for side in (self.inputs, self.outputs)
+            tuple(sorted(place[position] for position in {*side, *more} if position in place))
+            for side, more in ((self.inputs, fed), (self.outputs, feeding))
         )
-        ends_at = np.append(moved, -1)[self.output_units]
-        return UnitGraph(layers, blocks, inputs, outputs, ends_at)
+        cut = [np.arange(layers[place[old]].start, layers[place[old]].stop) for old in sorted(feeding & place.keys())]
+        ends_at = moved[self.output_units[self.output_units >= 0]]
+        output_units = np.concatenate([ends_at[ends_at >= 0], *cut])
+        return UnitGraph(layers, blocks, inputs, outputs, output_units)
 
 
 def _moved(block: Block, place: dict[int, int], moved: Numbers) -> Block:

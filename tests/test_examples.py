@@ -60,6 +60,26 @@ def test_a_pruned_convolutional_network_is_small_and_right(tmp_path: Path) -> No
     assert (tmp_path / "convnet.onnx").stat().st_size < 12_000
 
 
+def test_graphs_of_three_kinds_learn_and_are_measured(tmp_path: Path) -> None:
+    output = run("small_world.py", tmp_path)
+    rows = [re.split(r"  +", line) for line in output.splitlines()[2:]]
+    assert [row[0] for row in rows] == ["small-world", "scale-free", "random"]
+    assert min(float(row[-1].rstrip("%")) for row in rows) > 94
+    small_world, scale_free, random = (
+        dict(zip(("inputs", "path", "clustering", "sigma"), map(float, row[3:7]), strict=True)) for row in rows
+    )
+    assert small_world["sigma"] > scale_free["sigma"] > 1.5 > random["sigma"] > 0.5
+    assert scale_free["inputs"] > 2 * random["inputs"]
+    assert {path.name for path in tmp_path.iterdir()} == {f"{row[0]}.structure.json" for row in rows}
+
+
+def test_the_three_orders_of_a_network_become_a_picture(tmp_path: Path) -> None:
+    run("three_orders.py", tmp_path / "orders.png")
+    picture = (tmp_path / "orders.png").read_bytes()
+    assert picture.startswith(b"\x89PNG")
+    assert len(picture) > 50_000
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
 def test_examples_are_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) < 60

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrizations, prune
 
 import deepstruct
 from deepstruct import Model, Node, Parameter, Structure, ValueInfo
+from deepstruct.analysis import analyse
 from deepstruct.errors import MissingDependencyError, UnsupportedError, UsageError
 from deepstruct.expansion import unit_graph
 from deepstruct.frozen import FrozenMapping
@@ -357,9 +358,16 @@ def test_layers_that_are_left_out_take_their_connections_along() -> None:
     inner = graph.without({0})
     assert inner.units == 4
     assert inner.adjacency().nnz == 0
-    assert inner.inputs == ()
+    assert inner.inputs == inner.outputs == (0,)
     np.testing.assert_array_equal(inner.output_units, np.arange(4))
-    np.testing.assert_array_equal(graph.without({1}).output_units, [-1] * 4)
+    np.testing.assert_array_equal(graph.without({1}).output_units, np.arange(7))
+
+
+def test_what_is_left_of_a_network_begins_and_ends_where_it_was_cut() -> None:
+    units = unit_graph(deepstruct.from_module(MaskedDeepFFN(6, 3, [5, 4]), losses=[]))
+    inner = units.without({*units.inputs, *units.outputs})
+    assert (inner.inputs, inner.outputs) == ((0,), (1,))
+    assert analyse(inner).whole.live == inner.units == 9
 
 
 def test_more_connections_than_memory_holds_are_refused() -> None:

@@ -218,7 +218,7 @@ def test_what_is_no_network_is_refused(graph: Graph, options: Any, kind: type[De
         deepstruct.from_networkx(graph, 3, 2, **options)
 
 
-@pytest.mark.parametrize("size", [0, -1, True, 1.0, 2**31, 10**30, "3", None, [3]], ids=repr)
+@pytest.mark.parametrize("size", [0, -1, True, 1.0, 2**31, 10**30, "3", [3]], ids=repr)
 @pytest.mark.parametrize("name", ["in_features", "out_features"])
 def test_sizes_that_are_none_are_refused(name: str, size: Any) -> None:
     sizes: Any = {"in_features": 3, "out_features": 2, name: size}
@@ -261,3 +261,9 @@ def test_old_documents_keep_their_keys() -> None:
     structure = deepstruct.from_module(module, losses=[]).structure
     assert structure.attributes["vertices"] == ((2, True), ("b", ("c", (1, None))), (1.5, "é"))
     assert set(original_graph(structure)) == {2, True, "b", ("c", (1, None)), 1.5, "é"}
+
+
+@pytest.mark.parametrize("sizes", [{}, {"in_features": 3}, {"out_features": 2}])
+def test_sizes_are_needed_unless_a_graph_says_them(sizes: Any) -> None:
+    with pytest.raises(UsageError, match="in_features and out_features are needed"):
+        deepstruct.from_networkx(nx.DiGraph([(0, 1)]), **sizes)

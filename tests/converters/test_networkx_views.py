@@ -231,3 +231,18 @@ def test_a_false_family_is_not_believed() -> None:
     with pytest.raises(DeepstructError):
         deepstruct.to_networkx(liar)
     assert np.isfinite(deepstruct.to_networkx(Model(structure)).number_of_edges())
+
+
+def test_a_view_can_be_the_shape_of_another_network() -> None:
+    graph = deepstruct.to_networkx(feed_forward((4, 5, 6, 3), density=0.5), 0)
+    other = deepstruct.from_networkx(graph, 3, 2).structure
+    own = deepstruct.to_networkx(other)
+    assert nx.utils.graphs_equal(nx.DiGraph(own.edges), nx.DiGraph(graph.edges))
+    assert "deepstruct" not in own.graph
+    assert deepstruct.from_networkx(deepstruct.to_networkx(other, 0)).structure == other
+
+
+def test_sizes_are_no_layers() -> None:
+    model = deepstruct.from_module(nn.LSTM(3, 4, batch_first=True), (torch.randn(2, 5, 3),), losses=[])
+    graph = deepstruct.to_networkx(model, 2, include_input=True, include_output=True)
+    assert "Shape" not in {data["op_type"] for _, data in graph.nodes(data=True)}
