@@ -20,7 +20,7 @@ from deepstruct.limits import Limits
 from deepstruct.mask import Mask
 from deepstruct.model import Model
 from deepstruct.options import Unknown
-from deepstruct.structure import Structure
+from deepstruct.structure import Parameter, Structure
 from deepstruct.units import UnitGraph
 
 DOCUMENT = "deepstruct"
@@ -58,20 +58,26 @@ def to_networkx(
     whole = expansion.unit_graph(model, 1 if order else 0, shapes=shapes, unknown=unknown)
     dropped = {*(() if include_input else whole.inputs), *(() if include_output else whole.outputs)}
     units = whole.without(dropped)
-    connections = sum(block.rows().sources.size for block in units.blocks)
+    sizes = [block.rows().sources.size for block in units.blocks]
+    connections = sum(sizes)
     if connections > graph_data.MOST_EDGES:
         raise UnsupportedError(
             f"the network has {connections:,} connections, more than the {graph_data.MOST_EDGES:,} that networkx could "
             "hold; order 1 has an edge for each kernel, and deepstruct.expansion.unit_graph has matrices"
         )
-    graph: nx.DiGraph[Any] = views.describe(nx.DiGraph(), units, numbers if weights else None)
+    graph = views.describe(units, numbers if weights else None)
     _name_vertices(graph, structure, whole, dropped)
+    exact = graph.number_of_edges() == connections  # else there are parallel ones, of which one is the edge
+    unplaced = sum(size for size, block in zip(sizes, units.blocks, strict=True) if block.entries is None)
+    shown = None if order else _entries(units) if exact else _shown(graph)
     graph.graph |= {
         "order": order or 0,
         "layers": [layer.name for layer in units.layers],
-        DOCUMENT: _text(structure if order else _without_shown(structure, units, graph, connections)),
+        DOCUMENT: _text(structure if shown is None else _without(structure, shown)),
+        "vertices": graph.number_of_nodes(),
+        "edges": unplaced if exact else _unplaced(graph),
     }
-    return _sealed(graph)
+    return graph
 
 
 def comes_from_graph(structure: Structure) -> bool:
@@ -106,30 +112,34 @@ def _text(structure: Structure) -> str:
     return file.getvalue().decode()
 
 
-def _without_shown(structure: Structure, units: UnitGraph, graph: nx.DiGraph[Any], connections: int) -> Structure:
-    """The structure without the entries that are connections of the graph."""
-    shown: dict[str, list[NDArray[np.int64]]] = {}
+def _entries(units: UnitGraph) -> dict[str, list[NDArray[np.int64]]]:
+    """The entries that connections stand for: row-major indices by name of the parameter."""
+    found: dict[str, list[NDArray[np.int64]]] = {}
     for block in units.blocks:
         if block.entries is not None:
-            shown.setdefault(block.parameter, []).append(block.entries())
-    if connections != graph.number_of_edges():  # of parallel connections only one is an edge
-        shown = {name: [np.array(indices)] for name, indices in _shown(graph).items()}
+            found.setdefault(block.parameter, []).append(block.entries())
+    return found
+
+
+def _without(structure: Structure, shown: Mapping[str, Sequence[NDArray[np.int64]]]) -> Structure:
+    """The structure without some entries."""
     parameters = []
     for parameter in structure.parameters:
-        if parameter.name in shown:
-            kept = np.ones(parameter.size, np.bool_) if parameter.mask is None else parameter.mask.flat()
-            for entries in shown[parameter.name]:
-                kept[entries] = False
-            parameter = replace(parameter, mask=Mask.from_array(kept.reshape(parameter.shape)))
-        parameters.append(parameter)
+        kept = None
+        for entries in shown.get(parameter.name, ()):
+            kept = _kept(parameter) if kept is None else kept
+            kept[entries] = False
+        parameters.append(parameter if kept is None else _masked(parameter, kept))
     return replace(structure, parameters=tuple(parameters))
 
 
-def _sealed(graph: nx.DiGraph[Any]) -> nx.DiGraph[Any]:
-    """Notes how much there is that says nothing about single entries, so that changes of it are seen."""
-    graph.graph["vertices"] = graph.number_of_nodes()
-    graph.graph["edges"] = _unplaced(graph)
-    return graph
+def _kept(parameter: Parameter) -> NDArray[np.bool_]:
+    """Bool ``[size]``: which entries of a parameter exist."""
+    return np.ones(parameter.size, np.bool_) if parameter.mask is None else parameter.mask.flat()
+
+
+def _masked(parameter: Parameter, kept: NDArray[np.bool_]) -> Parameter:
+    return replace(parameter, mask=Mask.from_array(kept.reshape(parameter.shape)))
 
 
 def _unplaced(graph: nx.Graph[Any]) -> int:
@@ -154,8 +164,8 @@ def _layers(structure: Structure, include_input: bool, include_output: bool, dep
         for source, names in found.layers[place].sources.items():
             if source in groups and (groups[source] != group or depth is None):
                 _connect(graph, structure, groups[source], group, names)
-    graph.graph[DOCUMENT] = _text(structure)
-    return _sealed(graph)
+    graph.graph |= {DOCUMENT: _text(structure), "vertices": len(graph), "edges": graph.number_of_edges()}
+    return graph
 
 
 def _described(structure: Structure, found: LayerGraph, places: list[int]) -> dict[str, Any]:
@@ -219,31 +229,28 @@ def to_structure(graph: nx.Graph[Any]) -> Structure:
     return structure if order != 0 else _with_edges(structure, graph)
 
 
-def _shown(graph: nx.Graph[Any]) -> dict[str, list[int]]:
+def _shown(graph: nx.Graph[Any]) -> dict[str, list[NDArray[np.int64]]]:
     """The entries that edges stand for: row-major indices by name of the parameter."""
     shown: dict[str, list[int]] = {}
     for source, target, data in graph.edges(data=True):
         if "index" in data:
             name, index = data.get("parameter"), data["index"]
-            if not isinstance(name, str) or type(index) is not int:
+            if not isinstance(name, str) or type(index) is not int or not 0 <= index < 2**48:
                 message = f"the edge {source!r:.40} -> {target!r:.40} has an index, but needs a name and an integer"
                 raise StructureError("graph", [Fault("TYPE_MISMATCH", "", f"{message} as 'parameter' and 'index'")])
             shown.setdefault(name, []).append(index)
-    return shown
+    return {name: [np.array(indices)] for name, indices in shown.items()}
 
 
 def _with_edges(structure: Structure, graph: nx.Graph[Any]) -> Structure:
     known = {parameter.name: parameter for parameter in structure.parameters}
-    for name, indices in _shown(graph).items():
+    for name, (indices,) in _shown(graph).items():
         parameter = known.get(name)
-        if parameter is None or min(indices) < 0 or max(indices) >= parameter.size:
-            what = (
-                f"there is no parameter {name!r:.60}"
-                if parameter is None
-                else f"{name!r:.60} has {parameter.size} entries"
-            )
-            raise StructureError("graph", [Fault("INVALID_VALUE", "", f"an edge stands for an entry, but {what}")])
-        kept = np.ones(parameter.size, np.bool_) if parameter.mask is None else parameter.mask.flat()
-        kept[np.array(indices)] = True
-        known[name] = replace(parameter, mask=Mask.from_array(kept.reshape(parameter.shape)))
+        if parameter is None or indices.max() >= parameter.size:
+            there = "is no parameter" if parameter is None else f"has {parameter.size} entries only"
+            message = f"an edge stands for an entry of {name!r:.60}, which {there}"
+            raise StructureError("graph", [Fault("INVALID_VALUE", "", message)])
+        kept = _kept(parameter)
+        kept[indices] = True
+        known[name] = _masked(parameter, kept)
     return replace(structure, parameters=tuple(known.values()))

@@ -24,8 +24,8 @@ def fill(graph: Graph, units: UnitGraph) -> Graph:
     return graph
 
 
-def describe(graph: Graph, units: UnitGraph, weights: Weights | None = None) -> Graph:
-    """Adds the units with their attributes and the connections with theirs to a graph, and gives it back.
+def describe(units: UnitGraph, weights: Weights | None = None) -> nx.DiGraph[Any]:
+    """A graph of the units with their attributes and the connections with theirs.
 
     Vertices are numbered from 0 and have ``layer``, the position of their layer, and ``unit``, their number in it.
     An edge that is an entry of a parameter has ``parameter``, its name, and ``index``, the row-major index of the
@@ -33,17 +33,20 @@ def describe(graph: Graph, units: UnitGraph, weights: Weights | None = None) -> 
     a recurrent layer has ``recurrent``. Of parallel connections the last one is the edge.
 
     Args:
-        graph: to add to.
-        units: what to add.
+        units: what to show.
         weights: numbers for the attribute ``weight`` of edges that are entries.
     """
+    graph: nx.DiGraph[Any] = nx.DiGraph()
     number = _numbers(units)
     for position, layer in enumerate(units.layers):
         vertices = zip(number[layer.start : layer.stop].tolist(), range(layer.size), strict=True)
         graph.add_nodes_from((vertex, {"layer": position, "unit": unit}) for vertex, unit in vertices)
+    edges: Any = graph
+    after, before = edges._succ, edges._pred  # filled as add_edge does; add_edges_from would copy all attributes
     for block in units.blocks:
         sources, targets = (number[ends].tolist() for ends in units.edges(block))
-        graph.add_edges_from(zip(sources, targets, _attributes(block, weights), strict=False))
+        for source, target, attributes in zip(sources, targets, _attributes(block, weights), strict=False):
+            after[source][target] = before[target][source] = attributes
     return graph
 
 
