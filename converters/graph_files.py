@@ -46,6 +46,9 @@ def to_model(
         graph = undirected(graph, losses)
     if DOCUMENT not in graph.graph:
         _require_said(graph, path, options)
+    elif options.in_features is not None:
+        why = "the file holds one, which gives way to a new one in the shape of the graph, with the given features"
+        losses.append(Loss("network", "graph", why))
     converter: Any = importlib.import_module("deepstruct.converters.networkx")
     try:
         structure = converter.from_networkx(

@@ -12,6 +12,7 @@ from deepstruct.errors import UsageError
 
 if TYPE_CHECKING:
     from deepstruct.comparison import Difference
+    from deepstruct.model import Model
     from deepstruct.structure import Structure
 
 
@@ -107,8 +108,9 @@ def analyze(
     from deepstruct import analysis
 
     names = analysis.chosen(measures.split(","))
-    structure = _structure(path, source_format, options)
-    found = analysis.analyse(structure, order=order, shapes=input_shapes, unknown=unknown, measures=names)
+    found = analysis.analyse(
+        _model(path, source_format, options), order=order, shapes=input_shapes, unknown=unknown, measures=names
+    )
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1, allow_nan=False))
         return
@@ -174,6 +176,18 @@ def _structure(path: str, source_format: str | None, options: dict[str, Any]) ->
 
     with streams.source(path) as readable:
         return io.load(readable, format=source_format, losses=[], weights=False, **options).structure
+
+
+def _model(path: str, source_format: str | None, options: dict[str, Any]) -> Model:
+    """The model of a file, without numbers where a document's weights file is not there."""
+    from deepstruct import io, streams
+    from deepstruct.errors import UnreadableFileError
+
+    with streams.source(path) as readable:
+        try:
+            return io.load(readable, format=source_format, losses=[], **options)
+        except UnreadableFileError:
+            return io.load(readable, format=source_format, losses=[], weights=False, **options)
 
 
 def _percent(share: float) -> str:

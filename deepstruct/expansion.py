@@ -6,6 +6,7 @@ What each operator does to units is in the rules (`expansion_linear`, `expansion
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -101,6 +102,7 @@ class Expansion:
         self._weights = model.weights if isinstance(model, Model) else None
         self._unknown = unknown
         self._layers: list[_Layer] = []
+        self._firsts: list[int] = []
         self._merged: dict[int, int] = {}
         self._free = 1
         self._connections = 0
@@ -110,7 +112,7 @@ class Expansion:
         self._offsets: dict[str, int] = {}
         total = 0
         for parameter in self.structure.parameters:
-            self._values[parameter.name] = Entries(parameter.shape, parameter)
+            self._values[parameter.name] = self._parameter(parameter)
             self._offsets[parameter.name] = total
             total += parameter.size
         for name, constant in self.structure.constants.items():
@@ -118,6 +120,12 @@ class Expansion:
         self._inputs = self._begin(shapes)
         for node in self.structure.nodes:
             self._run(node)
+
+    def _parameter(self, parameter: Parameter) -> Value:
+        """A parameter; indices and conditions are known numbers where the model has them."""
+        if self._weights is not None and parameter.mask is None and parameter.dtype in ("int64", "int32", "bool"):
+            return Known(self._weights[parameter.name])
+        return Entries(parameter.shape, parameter)
 
     def _begin(self, shapes: Mapping[str, Sequence[int]]) -> list[int]:
         names = [value.name for value in self.structure.inputs]
@@ -197,6 +205,7 @@ class Expansion:
             numbers = np.broadcast_to(numbers.reshape(along), extents)
         self._free += layer.size
         self._layers.append(layer)
+        self._firsts.append(layer.first)
         return Units(numbers.reshape(extents), len(self._layers) - 1)
 
     def linked(self, node: Node, shape: Sequence[int], sources: Numbers) -> Units:
@@ -258,9 +267,13 @@ class Expansion:
 
     def _layers_of(self, numbers: Numbers) -> set[int]:
         found = np.unique(numbers)
-        firsts = [layer.first for layer in self._layers]
-        places = np.searchsorted(firsts, found[found != NOTHING], side="right") - 1
-        return {self._canonical(int(place)) for place in np.unique(places)}
+        layers = set()
+        place = int(np.searchsorted(found, NOTHING, side="right"))
+        while place < found.size:
+            layer = bisect.bisect_right(self._firsts, int(found[place])) - 1
+            layers.add(self._canonical(layer))
+            place = int(np.searchsorted(found, self._firsts[layer] + self._layers[layer].size))
+        return layers
 
     def _canonical(self, layer: int) -> int:
         while layer in self._merged:
@@ -325,7 +338,12 @@ class Expansion:
     def parameters_of(self, numbers: Numbers) -> list[tuple[Parameter, Numbers]]:
         """The parameters that entries belong to, each with 1 + the row-major index into it, 0 elsewhere."""
         found = []
-        for parameter in self.structure.parameters:
+        present = numbers[numbers != 0]
+        starts = list(self._offsets.values())
+        around = (
+            [bisect.bisect_left(starts, int(end)) for end in (present.min(), present.max())] if present.size else [0, 0]
+        )
+        for parameter in self.structure.parameters[max(0, around[0] - 1) : around[1]]:
             first = self._offsets[parameter.name]
             own = numbers - first
             inside = (own > 0) & (own <= parameter.size)
@@ -356,7 +374,10 @@ class Expansion:
             self._block(place, numbers, position, *wires) for position in kept for wires in self._layers[position].wires
         ]
         made = [self._values[value.name] for value in self.structure.outputs]
-        units = [value.numbers.reshape(-1) for value in made if isinstance(value, Units)]
+        units = [
+            value.numbers.reshape(-1) if isinstance(value, Units) else np.full(math.prod(value.shape), NOTHING)
+            for value in made
+        ]
         ends = np.concatenate([np.empty(0, np.int64), *units])
         return UnitGraph(
             tuple(layers),

@@ -46,8 +46,10 @@ JOINED = SUMS | frozenset(
 
 def _given_on(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
     value = inputs[0]
-    if not isinstance(value, Units):
-        raise UnknownUnitsError(f"{node.op_type} takes its scale or its limits from units")
+    if not isinstance(value, Units) or any(isinstance(other, Units) for other in inputs[1:]):
+        raise UnknownUnitsError(f"{node.op_type} takes its scale, shift or limits from units")
+    if node.op_type == "DynamicQuantizeLinear":
+        return [expansion.passed_on(node, value), Known(np.float32(1) * np.ones(())), Known(np.zeros((), np.uint8))]
     return [expansion.passed_on(node, value)] * len(node.outputs)
 
 

@@ -50,7 +50,7 @@ class Weighted:
             wires = MatrixWires(matrix, windows, first, position_first)
             self.expansion.wire(self.made, wires, matrix.name, recurrent=recurrent)
             return
-        columns, sources = _distinct(windows.reshape(-1, windows.shape[-1]))
+        columns, sources = _distinct(windows.reshape(math.prod(windows.shape[:-1]), windows.shape[-1]))
         kept = matrix.kept().view(np.int8)
         shares = shares_of(columns, sources, kept, 1, first)
         self.expansion.wire(self.made, shares, matrix.name, recurrent=recurrent)
@@ -65,7 +65,7 @@ class Weighted:
         rows = matrix.shape[0] // groups
         for group in range(groups):
             window = windows[:, group].reshape(positions, width // kernel, kernel)
-            columns, sources = _distinct(np.moveaxis(window, 2, 1).reshape(-1, width // kernel))
+            columns, sources = _distinct(np.moveaxis(window, 2, 1).reshape(positions * kernel, width // kernel))
             own = kept[group * rows : (group + 1) * rows]
             self.expansion.wire(self.made, shares_of(columns, sources, own, kernel, group * rows), matrix.name)
 
@@ -89,6 +89,11 @@ def _needs(node: Node, given: int, needed: int) -> None:
         )
 
 
+def _refuse_bias(node: Node, inputs: Sequence[Value | None]) -> None:
+    if any(isinstance(value, Units) for value in inputs[2:]):
+        raise UnknownUnitsError(f"{node.op_type} takes its bias from units")
+
+
 def _name(node: Node) -> str:
     return node.scope or node.name
 
@@ -97,6 +102,7 @@ def _gemm(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) -> l
     left, right = inputs[0], inputs[1]
     assert left is not None
     assert right is not None
+    _refuse_bias(node, inputs)
     swap = (bool(node.attributes.get("transA")), bool(node.attributes.get("transB")))
     return [_product(expansion, node, left, right, swap)]
 
@@ -124,7 +130,11 @@ def _product(expansion: Expansion, node: Node, left: Value, right: Value, swap: 
     vector = numbers.ndim == 1
     numbers = numbers[:, None] if vector else numbers
     if len(left.shape) > 2:
-        raise UnknownUnitsError(f"{node.op_type} multiplies units by a batch of matrices from the left")
+        axes = [*range(len(left.shape) - 2), len(left.shape) - 1, len(left.shape) - 2]
+        turned = rearranged(expansion, left, axes, [left.shape[axis] for axis in axes])
+        made = _batched(expansion, node, np.swapaxes(numbers, -1, -2), turned)
+        result = np.swapaxes(made.numbers, -1, -2)
+        return Units(result[..., 0] if vector else result)
     shape = left.shape if len(left.shape) == 2 else (1, left.shape[0])
     made = _linear(
         expansion, node, np.swapaxes(numbers, -1, -2), left, shape if swap[0] else shape[::-1], transposed=swap[0]
@@ -143,7 +153,7 @@ def _linear(
     sources, targets = shape
     _needs(node, numbers.shape[-1], sources)
     made = expansion.new_layer(_name(node), node.op_type, (*numbers.shape[:-1], targets))
-    windows = numbers.reshape(-1, 1, sources)
+    windows = numbers.reshape(math.prod(numbers.shape[:-1]), 1, sources)
     for matrix in matrices(expansion, weight, (targets, sources), transposed=transposed):
         Weighted(expansion, node, made).by_matrix(windows, matrix)
     return Units(made.numbers[0]) if vector else made
@@ -151,15 +161,17 @@ def _linear(
 
 def _batched(expansion: Expansion, node: Node, numbers: Numbers, weight: Value) -> Units:
     """Units ``[..., m, k]`` times a batch of matrices ``[..., k, n]``."""
+    if numbers.ndim == 1:
+        return Units(_batched(expansion, node, numbers[None], weight).numbers[..., 0, :])
     rows, (sources, targets) = numbers.shape[-2], weight.shape[-2:]
     _needs(node, numbers.shape[-1], sources)
     batch = np.broadcast_shapes(numbers.shape[:-2], weight.shape[:-2])
-    units = np.broadcast_to(numbers, (*batch, rows, sources)).reshape(-1, rows, 1, sources)
+    units = np.broadcast_to(numbers, (*batch, rows, sources)).reshape(math.prod(batch), rows, 1, sources)
     size = math.prod(weight.shape)
     order = np.broadcast_to(np.arange(size).reshape(weight.shape), (*batch, sources, targets))
     made = expansion.new_layer(_name(node), node.op_type, (*batch, rows, targets))
     whole = matrices(expansion, weight, (1, size))
-    for position, index in enumerate(order.reshape(-1, sources, targets)):
+    for position, index in enumerate(order.reshape(math.prod(batch), sources, targets)):
         for matrix in whole:
             part = matrix.picked(index.T)
             first = 0 if expansion.order else position * rows * targets
@@ -228,6 +240,7 @@ def _einsum(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) ->
 
 def _convolution(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
     value, weight = inputs[0], inputs[1]
+    _refuse_bias(node, inputs)
     if not isinstance(value, Units) or isinstance(weight, Units) or weight is None:
         raise UnknownUnitsError(f"{node.op_type} takes its kernels from units")
     geometry = Geometry.of(node, value.shape, weight.shape[2:])
@@ -241,6 +254,7 @@ def _convolution(expansion: Expansion, node: Node, inputs: Sequence[Value | None
 def _transposed_convolution(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
     """A convolution over the input with gaps, its kernels turned round."""
     value, weight = inputs[0], inputs[1]
+    _refuse_bias(node, inputs)
     if not isinstance(value, Units) or isinstance(weight, Units) or weight is None:
         raise UnknownUnitsError(f"{node.op_type} takes its kernels from units")
     groups, extents = integer(node, "group", 1), weight.shape[2:]
@@ -275,11 +289,11 @@ def _sliding(
     targets = weights[0].shape[0] if weights else 0
     channels = expansion.channels(value)
     if channels is not None:
-        own = np.repeat(channels, kernel).reshape(1, 1, groups, -1)
+        own = np.repeat(channels, kernel).reshape(1, 1, groups, windows.shape[1] // groups * kernel)
     else:
         refuse_more(node, windows.size)
         own = np.moveaxis(windows.reshape(batch, windows.shape[1], positions, kernel), 2, 1)
-        own = own.reshape(batch, positions, groups, -1)
+        own = own.reshape(batch, positions, groups, windows.shape[1] // groups * kernel)
         if expansion.order:
             own = own.reshape(1, batch * positions, groups, own.shape[-1])
     made = []

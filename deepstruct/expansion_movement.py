@@ -57,13 +57,20 @@ def run(expansion: Expansion, node: Node, arrays: Sequence[NDArray[Any] | None],
     names = [f"input_{position}" if array is not None else "" for position, array in enumerate(arrays)]
     outputs = [f"output_{position}" for position in range(len(node.outputs))]
     proto = onnx.helper.make_node(node.op_type, names, outputs, domain=node.domain, **attributes)
+    given, made = ([onnx.ValueInfoProto(name=name) for name in side if name] for side in (names, outputs))
+    opsets = [onnx.helper.make_opsetid(domain, version) for domain, version in expansion.structure.opset.items()]
+    model = onnx.helper.make_model(onnx.helper.make_graph([proto], "node", given, made), opset_imports=opsets)
     feeds = {name: array for name, array in zip(names, arrays, strict=True) if name}
     try:
-        found = ReferenceEvaluator(proto, opsets=dict(expansion.structure.opset)).run(None, feeds)
+        found = ReferenceEvaluator(model).run(None, feeds)
     except Exception as error:
         shapes = ", ".join(str(list(array.shape)) for array in arrays if array is not None)
-        raise UnsupportedError(
-            f"node {node.name!r}: {node.op_type} does not work on shapes {shapes} ({_line(error)}); {OPEN_EXTENTS}"
+        open_extents = any(
+            type(extent) is not int for value in expansion.structure.inputs for extent in value.shape or "?"
+        )
+        advice = f"; {OPEN_EXTENTS}" if open_extents else ""
+        raise UnknownUnitsError(
+            f"onnx computes no {node.op_type} on shapes {shapes} ({_line(error)}){advice}"
         ) from error
     return [np.asarray(array) for array in found]
 
@@ -97,6 +104,11 @@ def _refuse_large(node: Node, arrays: Sequence[NDArray[Any] | None]) -> None:
             last = given[-1].astype(np.float64)
             sizes = len(arrays) > 3 and arrays[3] is not None
             size = int(min(2.0**62, last.prod() * (1 if sizes else size)))
+        elif node.op_type == "CenterCropPad":
+            axes: Any = node.attributes.get("axes", range(given[0].ndim))
+            extents = dict(enumerate(given[0].shape))
+            extents |= {axis % given[0].ndim: int(extent) for axis, extent in zip(axes, given[1], strict=False)}
+            size = math.prod(extents.values())
         elif node.op_type == "Range":
             start, stop, step = (float(array) for array in given[:3])
             size = int(min(2.0**62, abs((stop - start) / step))) if step else 0
@@ -128,6 +140,8 @@ def computed(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) -
 
 def moved(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
     """Units behind an operator that moves them; what is no unit becomes `NOTHING`."""
+    if node.attributes.get("reduction", "none") != "none":
+        raise UnknownUnitsError(f"{node.op_type} with the reduction {node.attributes['reduction']!r} mixes units")
     arrays = _indices(expansion, node, inputs, NOTHING)
     outputs = _run_on_numbers(expansion, node, arrays)
     first = inputs[0]
@@ -176,14 +190,45 @@ def _run_on_numbers(expansion: Expansion, node: Node, arrays: Sequence[NDArray[A
         assert isinstance(axis, int)
         rows = math.prod(data.shape[:axis])
         return [data.reshape(rows, -1 if data.size else math.prod(data.shape[axis:]))]
+    if node.op_type in ("Resize", "Upsample"):
+        return _resized(expansion, node, arrays)
     changed: dict[str, Any] = {}
-    if node.op_type in ("Resize", "Upsample") and node.attributes.get("mode", "nearest") != "nearest":
-        if expansion.order == 0:
-            raise UnknownUnitsError(f"{node.op_type} with mode {node.attributes['mode']!r} mixes units")
-        changed["mode"] = "nearest"  # all positions of a channel are one unit
-    if node.op_type == "Pad" and "value" in node.attributes:
-        changed["value"] = 0.0
+    if node.op_type == "Pad":
+        arrays, changed = _without_negative_pads(node, arrays)
     return [array.astype(np.int64, copy=False) for array in run(expansion, node, arrays, **changed)]
+
+
+def _resized(expansion: Expansion, node: Node, arrays: Sequence[NDArray[Any] | None]) -> list[NDArray[np.int64]]:
+    if node.attributes.get("mode", "nearest") != "nearest" and expansion.order == 0:
+        raise UnknownUnitsError(f"{node.op_type} with mode {node.attributes['mode']!r} mixes units")
+    if node.op_type == "Resize" and len(arrays) > 2:  # at order 1 all positions of a channel are one unit
+        return [array.astype(np.int64) for array in run(expansion, node, arrays, mode="nearest")]
+    data, *given = arrays
+    assert data is not None
+    scales: Any = given[0] if given else node.attributes["scales"]
+    for axis, scale in enumerate(np.asarray(scales, np.float64).tolist()):
+        extent = int(data.shape[axis] * scale)
+        data = data.take(np.minimum((np.arange(extent) / scale).astype(np.int64), data.shape[axis] - 1), axis=axis)
+    return [data]
+
+
+def _without_negative_pads(
+    node: Node, arrays: Sequence[NDArray[Any] | None]
+) -> tuple[Sequence[NDArray[Any] | None], dict[str, Any]]:
+    """The inputs of a Pad whose negative pads are cut off already, and the attributes that say the rest."""
+    data, *given = arrays
+    assert data is not None
+    stated: Any = given[0] if given else node.attributes["pads"]
+    pads = np.asarray(stated, np.int64).reshape(2, -1)
+    axes = given[2] if len(given) > 2 and given[2] is not None else np.arange(data.ndim)
+    for axis, low, high in zip(axes.tolist(), *pads.tolist(), strict=True):
+        cut = [slice(None)] * data.ndim
+        cut[axis] = slice(max(0, -low), data.shape[axis] - max(0, -high))
+        data = data[tuple(cut)]
+    rest = np.maximum(pads, 0).reshape(-1)
+    if given:
+        return [data, rest, *given[1:]], {}
+    return [data], {"pads": rest.tolist(), **({"value": 0.0} if "value" in node.attributes else {})}
 
 
 def _shape(expansion: Expansion, node: Node, inputs: Sequence[Value | None]) -> list[Value]:
@@ -202,7 +247,7 @@ def output_shapes(expansion: Expansion, node: Node, inputs: Sequence[Value | Non
     inferred = _inferred(expansion, node, inputs)
     shapes = []
     for position, name in enumerate(node.outputs):
-        shape = inferred.get(f"output_{position}") or declared.get(name)
+        shape = inferred.get(f"output_{position}", declared.get(name))
         if shape is None:
             raise UnsupportedError(
                 f"node {node.name!r}: the extents of {name!r}, which {node.op_type} gives, are unknown"

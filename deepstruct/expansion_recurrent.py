@@ -34,6 +34,8 @@ def _recurrent(expansion: Expansion, node: Node, inputs: Sequence[Value | None])
         or not isinstance(again, Entries | Known)
     ):
         raise UnknownUnitsError(f"{node.op_type} takes its weights from units")
+    if any(isinstance(other, Units) for other in (*inputs[3:4], *inputs[7:8])):
+        raise UnknownUnitsError(f"{node.op_type} takes its bias or its peepholes from units")
     gates = _GATES[node.op_type]
     directions, rows, features = weight.shape
     hidden = rows // gates

@@ -103,7 +103,9 @@ class _Builder:
         alone = all(self._uses[name] == 1 for name in node.inputs if name in self._values)
         standard = node.domain == ""
         passes = standard and (
-            node.op_type in _PASSING or (node.op_type in JOINED and len({value.layers for value in given}) == 1)
+            node.op_type in _PASSING
+            or (node.op_type == "Gather" and node.inputs[1] not in self._values)
+            or (node.op_type in JOINED and len({value.layers for value in given}) == 1)
         )
         if passes:
             own = given[0].own if alone and len(given) == 1 else None

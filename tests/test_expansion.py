@@ -21,6 +21,7 @@ from deepstruct.errors import MissingDependencyError, UnsupportedError, UsageErr
 from deepstruct.expansion import unit_graph
 from deepstruct.frozen import FrozenMapping
 from deepstruct.sparse import MaskedDeepDAN, MaskedDeepFFN, maskable_layers
+from deepstruct.tensor import Tensor as Constant
 from deepstruct.units import UnitGraph
 
 
@@ -384,3 +385,94 @@ def test_more_connections_than_memory_holds_are_refused(monkeypatch: pytest.Monk
     monkeypatch.setattr(graph_data, "MOST_EDGES", 1000)
     with pytest.raises(UnsupportedError, match="connections, more than the 1,000"):
         deepstruct.to_networkx(structure, 0, shapes={"x": (1, 8, 9, 7)}, include_input=True, include_output=True)
+
+
+def one_node(
+    op_type: str, shape: tuple[int, ...], out: tuple[int, ...] | None, opset: int = 20, **more: Any
+) -> Structure:
+    """A network of one operator on input ``x`` and, as said, other inputs, parameters and constants."""
+    names = more.get("names", ("x",))
+    others = more.get("others", {})
+    return Structure(
+        nodes=(Node("n", op_type, names, ("y",), FrozenMapping(more.get("attributes", {}))),),
+        inputs=tuple(ValueInfo(name, "float32", extents) for name, extents in {"x": shape, **others}.items()),
+        outputs=(ValueInfo("y", "float32", out),),
+        parameters=tuple(Parameter(name, "float32", extents) for name, extents in more.get("parameters", {}).items()),
+        constants={name: Constant.from_array(np.array(value)) for name, value in more.get("constants", {}).items()},
+        opset=FrozenMapping({"": opset}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("structure", "expected"),
+    [
+        (one_node("Unsqueeze", (2, 3), None, 11, attributes={"axes": (0,)}), [0, 1, 2, 3, 4, 5]),
+        (one_node("Pad", (3,), None, 7, attributes={"pads": (1, 0), "value": 3.0}), [-1, 0, 1, 2]),
+        (one_node("Pad", (4,), None, 18, names=("x", "p"), constants={"p": [-1, 1]}), [1, 2, 3, -1]),
+        (one_node("Upsample", (1, 2), None, 7, attributes={"scales": (1.0, 2.0)}), [0, 0, 1, 1]),
+        (
+            one_node("Resize", (1, 4), None, 10, names=("x", "s"), constants={"s": np.array([1, 0.5], np.float32)}),
+            [0, 2],
+        ),
+        (one_node("Slice", (4,), None, 9, attributes={"starts": (1,), "ends": (3,)}), [1, 2]),
+    ],
+    ids=["unsqueeze-11", "pad-7", "pad-negative", "upsample-7", "resize-10", "slice-9"],
+)
+def test_values_are_moved_as_every_opset_says(structure: Structure, expected: list[int]) -> None:
+    np.testing.assert_array_equal(unit_graph(structure).output_units, expected)
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        one_node("Gemm", (1, 3), (1, 2), names=("x", "w", "c"), parameters={"w": (3, 2)}, others={"c": (1, 2)}),
+        one_node("Clip", (2, 3), (2, 3), names=("x", "low"), others={"low": ()}),
+        one_node(
+            "ScatterElements",
+            (3,),
+            (3,),
+            names=("x", "i", "u"),
+            attributes={"reduction": "add"},
+            constants={"i": [0, 0]},
+            others={"u": (2,)},
+        ),
+    ],
+    ids=["bias", "limit", "reduction"],
+)
+def test_what_would_miss_a_dependence_is_unknown(structure: Structure) -> None:
+    with pytest.raises(UnsupportedError, match=r"'n'.*unknown='full'"):
+        unit_graph(structure)
+    graph = unit_graph(structure, unknown="full")
+    assert dependence(graph).all()
+
+
+@pytest.mark.parametrize(
+    ("names", "x", "w", "out"),
+    [
+        (("x", "w"), (4,), (3, 4, 2), (3, 2)),
+        (("w", "x"), (4,), (3, 2, 4), (3, 2)),
+        (("w", "x"), (3, 4, 5), (3, 2, 4), (3, 2, 5)),
+        (("w", "x"), (4, 5), (2, 4), (2, 5)),
+        (("x", "w"), (2, 0), (0, 2), (2, 2)),
+    ],
+)
+def test_products_depend_on_what_numpy_multiplies(names: Any, x: Any, w: Any, out: Any) -> None:
+    graph = unit_graph(one_node("MatMul", x, out, names=names, parameters={"w": w}))
+    expected = []
+    for position in range(int(np.prod(x))):
+        value = np.zeros(x)
+        value.reshape(-1)[position] = 1
+        arrays = {"x": value, "w": np.ones(w)}
+        expected.append((arrays[names[0]] @ arrays[names[1]]).reshape(-1) != 0)
+    np.testing.assert_array_equal(dependence(graph), np.reshape(expected, (-1, int(np.prod(out)))).T)
+    assert unit_graph(one_node("MatMul", x, out, names=names, parameters={"w": w}), 1).output_units.size == np.prod(out)
+
+
+def test_outputs_that_depend_on_nothing_are_no_units() -> None:
+    structure = Structure(
+        nodes=(Node("n", "Relu", ("x",), ("y",)),),
+        inputs=(ValueInfo("x", "float32", (2,)),),
+        outputs=(ValueInfo("y", "float32", (2,)), ValueInfo("w", "float32", (3,))),
+        parameters=(Parameter("w", "float32", (3,)),),
+    )
+    np.testing.assert_array_equal(unit_graph(structure).output_units, [0, 1, -1, -1, -1])
