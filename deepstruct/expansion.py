@@ -35,6 +35,7 @@ from deepstruct.expansion_values import (
     Units,
     UnknownUnitsError,
     Value,
+    extents_of,
 )
 from deepstruct.expansion_windows import CHANNELS_FIRST
 from deepstruct.model import Model
@@ -137,7 +138,7 @@ class Expansion:
             if value.name in self._values:
                 continue
             layers.append(len(self._layers))
-            extents = _extents(value, shapes.get(value.name))
+            extents = extents_of(value, shapes.get(value.name))
             self._values[value.name] = self.new_layer(value.name, "Input", extents, self._channel_axis(value, extents))
         return layers
 
@@ -402,26 +403,6 @@ class Expansion:
             (lambda: final.shares) if isinstance(final, ShareWires) else None,
             recurrent,
         )
-
-
-def _extents(value: ValueInfo, given: Sequence[int] | None) -> tuple[int, ...]:
-    """Extents of a graph input, those that are open 1."""
-    declared = value.shape
-    if given is None:
-        if declared is None:
-            raise UnsupportedError(
-                f"input {value.name!r} has an unknown rank: give its extents as shapes or --input-shape"
-            )
-        return tuple(extent if isinstance(extent, int) else 1 for extent in declared)
-    extents = tuple(given)
-    fits = declared is None or (
-        len(extents) == len(declared)
-        and all(not isinstance(own, int) or own == new for own, new in zip(declared, extents, strict=True))
-    )
-    if not all(type(extent) is int and 0 < extent < 2**31 for extent in extents) or not fits:
-        own = "of any rank" if declared is None else str(["?" if dim is None else dim for dim in declared])
-        raise UsageError(f"the input {value.name!r} is {own}, which does not admit {list(extents)!r:.60}")
-    return extents
 
 
 RULES: Mapping[str, Rule] = {

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from deepstruct.errors import MissingDependencyError, UnsupportedError
-from deepstruct.structure import Node, Parameter
+from deepstruct.errors import MissingDependencyError, UnsupportedError, UsageError
+from deepstruct.structure import Node, Parameter, ValueInfo
 from deepstruct.units import Numbers
 
 if TYPE_CHECKING:
@@ -75,6 +75,31 @@ Rule = Callable[["Expansion", Node, Sequence[Value | None]], Sequence[Value]]
 
 class UnknownUnitsError(UnsupportedError):
     """An operator does something to units that no rule describes."""
+
+
+def extents_of(value: ValueInfo, given: Sequence[int] | None) -> tuple[int, ...]:
+    """Extents of a graph input, those that are open 1.
+
+    Raises:
+        UnsupportedError: the rank is unknown, and nothing is given.
+        UsageError: what is given is not what the structure declares.
+    """
+    declared = value.shape
+    if given is None:
+        if declared is None:
+            raise UnsupportedError(
+                f"input {value.name!r} has an unknown rank: give its extents as shapes or --input-shape"
+            )
+        return tuple(extent if isinstance(extent, int) else 1 for extent in declared)
+    extents = tuple(given)
+    fits = declared is None or (
+        len(extents) == len(declared)
+        and all(not isinstance(own, int) or own == new for own, new in zip(declared, extents, strict=True))
+    )
+    if not all(type(extent) is int and 0 < extent < 2**31 for extent in extents) or not fits:
+        own = "of any rank" if declared is None else str(["?" if dim is None else dim for dim in declared])
+        raise UsageError(f"the input {value.name!r} is {own}, which does not admit {list(extents)!r:.60}")
+    return extents
 
 
 def refuse_more(node: Node, elements: int) -> None:
