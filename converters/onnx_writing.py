@@ -37,7 +37,8 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
     """
     structure, weights = model.structure, model.weights
     if weights is None and structure.parameters:
-        raise UnsupportedError("ONNX demands weights, and the source has a structure only; --init draws them for a graph")
+        why = "the source has a structure only; --init draws them for a graph"
+        raise UnsupportedError(f"ONNX demands weights, and {why}")
     losses = _write_losses(structure)
     graph = _graph(structure)
     proto = ModelProto(
