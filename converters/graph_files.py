@@ -17,11 +17,9 @@ from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.limits import Limits, variable
 from deepstruct.losses import Loss
 from deepstruct.model import Model
+from deepstruct.views import DOCUMENT
 
 Graph: TypeAlias = "nx.Graph[Any]"
-
-DOCUMENT = "deepstruct"
-"""Graph attribute with the document of the structure that the graph was made of."""
 
 
 def to_model(

@@ -22,10 +22,7 @@ from deepstruct.model import Model
 from deepstruct.options import Unknown
 from deepstruct.structure import Parameter, Structure
 from deepstruct.units import UnitGraph
-
-DOCUMENT = "deepstruct"
-"""Attribute of a graph: the document of the structure that it is a view of, as text. At order 0 its masks lack the
-entries that edges stand for, so that the edges decide."""
+from deepstruct.views import DOCUMENT
 
 
 def to_networkx(

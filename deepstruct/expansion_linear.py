@@ -28,12 +28,10 @@ class Weighted:
 
     Attributes:
         expansion: that it belongs to.
-        node: that computes it.
         made: the layer.
     """
 
     expansion: Expansion
-    node: Node
     made: Units
 
     def by_matrix(
@@ -155,7 +153,7 @@ def _linear(
     made = expansion.new_layer(_name(node), node.op_type, (*numbers.shape[:-1], targets))
     windows = numbers.reshape(math.prod(numbers.shape[:-1]), 1, sources)
     for matrix in matrices(expansion, weight, (targets, sources), transposed=transposed):
-        Weighted(expansion, node, made).by_matrix(windows, matrix)
+        Weighted(expansion, made).by_matrix(windows, matrix)
     return Units(made.numbers[0]) if vector else made
 
 
@@ -175,7 +173,7 @@ def _batched(expansion: Expansion, node: Node, numbers: Numbers, weight: Value) 
         for matrix in whole:
             part = matrix.picked(index.T)
             first = 0 if expansion.order else position * rows * targets
-            Weighted(expansion, node, made).by_matrix(units[position], part, first)
+            Weighted(expansion, made).by_matrix(units[position], part, first)
     return made
 
 
@@ -300,7 +298,7 @@ def _sliding(
     for sample in own:
         layer = expansion.new_layer(_name(node), node.op_type, (targets, *extents), 0)
         for matrix in weights:
-            Weighted(expansion, node, layer).by_kernels(sample, matrix, kernel)
+            Weighted(expansion, layer).by_kernels(sample, matrix, kernel)
         made.append(layer)
     numbers = np.stack([layer.numbers for layer in made]) if made else np.empty((0, targets, *extents), np.int64)
     return Units(np.broadcast_to(numbers, (batch, targets, *extents)), made[0].layer if len(made) == 1 else None)

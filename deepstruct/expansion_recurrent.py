@@ -45,7 +45,7 @@ def _recurrent(expansion: Expansion, node: Node, inputs: Sequence[Value | None])
     windows = numbers.reshape(-1, 1, features)
     name = node.scope or node.name
     made = expansion.new_layer(name if gates == 1 else f"{name}.gates", node.op_type, (directions * rows,))
-    _wire(expansion, node, made, windows, matrices(expansion, weight, (directions * rows, features)))
+    _wire(expansion, made, windows, matrices(expansion, weight, (directions * rows, features)))
     states = made
     if gates > 1:
         states = expansion.new_layer(name, node.op_type, (directions * hidden,))
@@ -62,7 +62,7 @@ def _recurrent(expansion: Expansion, node: Node, inputs: Sequence[Value | None])
             part = matrix if directions == 1 else matrix.picked(order)
             if directions > 1 and not part.kept().any():
                 continue
-            Weighted(expansion, node, made).by_matrix(source, part, direction * rows, recurrent=True)
+            Weighted(expansion, made).by_matrix(source, part, direction * rows, recurrent=True)
     own = states.numbers.reshape(directions, 1, hidden)
     last: Numbers = np.broadcast_to(own, (directions, batch, hidden))
     every: Numbers = np.broadcast_to(own, (steps, directions, batch, hidden))
@@ -71,12 +71,12 @@ def _recurrent(expansion: Expansion, node: Node, inputs: Sequence[Value | None])
     return [Units(every), Units(last), Units(last)]
 
 
-def _wire(expansion: Expansion, node: Node, made: Units, windows: Numbers, weights: Sequence[EntryMatrix]) -> None:
+def _wire(expansion: Expansion, made: Units, windows: Numbers, weights: Sequence[EntryMatrix]) -> None:
     """Wires gates with the input of every step; a step that has units of its own has connections of its own."""
     distinct: Numbers = np.unique(windows, axis=0)
     for step in range(distinct.shape[0]):
         for matrix in weights:
-            Weighted(expansion, node, made).by_matrix(distinct[step : step + 1], matrix)
+            Weighted(expansion, made).by_matrix(distinct[step : step + 1], matrix)
 
 
 RULES: dict[str, Rule] = dict.fromkeys(_GATES, _recurrent)

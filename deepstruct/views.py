@@ -15,6 +15,11 @@ from deepstruct.units import Block, UnitGraph
 Graph = TypeVar("Graph", bound="nx.DiGraph[Any]")
 
 
+DOCUMENT = "deepstruct"
+"""Attribute of a graph: the document of the structure that it is a view of, as text. At order 0 its masks lack the
+entries that edges stand for, so that the edges decide."""
+
+
 def fill(graph: Graph, units: UnitGraph) -> Graph:
     """Adds the units, numbered from 0, and their connections to a graph, without attributes, and gives it back."""
     graph.add_nodes_from(range(units.units))
