@@ -88,8 +88,12 @@ class StructureModule(MaskableModule):
         super().__init__()
         self._structure = structure
         for value in structure.inputs:
-            if value.dtype == "string":
-                raise UnsupportedError(f"input {value.name!r}: torch has no strings")
+            if value.dtype == "string" or value.containers:
+                kind = value.containers[0] if value.containers else "tensor of strings"
+                raise UnsupportedError(f"input {value.name!r}: a module cannot take a {kind}")
+        if structure.functions:
+            name = structure.functions[0].name
+            raise UnsupportedError(f"function {name!r}: only operators of the ONNX specification are mapped to torch")
         for node in structure.nodes:
             torch_operators.require(node, structure)
         self._constants = _constants(structure)

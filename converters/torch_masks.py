@@ -87,7 +87,9 @@ def _uses(value: str, order: tuple[int, ...], users: Mapping[str, list[Node]], o
         if node.op_type == "Transpose" and not node.domain and node.outputs[0] not in outputs:
             permutation = node.attributes.get("perm", tuple(reversed(range(len(order)))))
             assert isinstance(permutation, tuple)
-            yield from _uses(node.outputs[0], tuple(order[int(axis)] for axis in permutation), users, outputs)
+            yield from _uses(
+                node.outputs[0], tuple(order[axis] for axis in permutation if isinstance(axis, int)), users, outputs
+            )
         else:
             yield _Use(node, value, order)
 

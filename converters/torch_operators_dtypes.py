@@ -42,7 +42,7 @@ def cast(structure: Structure, names: Mapping[str, str]) -> Structure:
     fixed = of_shapes(structure)
 
     def value(info: ValueInfo) -> ValueInfo:
-        return replace(info, dtype=names.get(info.dtype, info.dtype))
+        return replace(info, dtype=names.get(info.dtype or "", info.dtype))
 
     return replace(
         structure,
@@ -91,7 +91,8 @@ def _cast_node(node: Node, names: Mapping[str, str]) -> Node:
         if isinstance(number, float):
             attributes["value"] = _cast_tensor(Tensor("float32", (), (number,)), names)
         if isinstance(several, tuple):
-            attributes["value"] = _cast_tensor(Tensor("float32", (len(several),), several), names)
+            numbers = tuple(item for item in several if isinstance(item, float))
+            attributes["value"] = _cast_tensor(Tensor("float32", (len(numbers),), numbers), names)
     if node.op_type == "ConstantOfShape" and floats != "float32":
         attributes.setdefault("value", Tensor(floats, (1,), (0.0,)))
     if node.op_type in _CODE_ATTRIBUTES:

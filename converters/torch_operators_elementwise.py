@@ -97,7 +97,7 @@ def _cast_like(x: Tensor, target: Tensor, *, saturate: int = 1, **_: Any) -> Ten
 def _refuse_dtype(attribute: str) -> Callable[[Node, Structure], str | None]:
     def refuse(node: Node, _: Structure) -> str | None:
         code = node.attributes.get(attribute)
-        return None if code is None or code in DTYPES else f"torch has no dtype for ONNX's data type {code}"
+        return None if code is None or code in DTYPES else f"torch has no dtype for ONNX's data type {code!r}"
 
     return refuse
 

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from deepstruct.mask import count
-from deepstruct.structure import Parameter, Structure
+from deepstruct.structure import Parameter, Structure, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def _layer_names(structure: Structure) -> dict[str, str]:
     """Parameter -> layer that it belongs to: itself, if no node uses it."""
     names = {parameter.name: parameter.name for parameter in structure.parameters}
     found: dict[str, str] = {}
-    for node in structure.nodes:
+    for node in walk(structure.nodes):
         for name in node.inputs:
             if name in names:
                 found.setdefault(name, node.scope or node.name)

@@ -25,11 +25,25 @@ SAFETENSORS_NAMES: dict[str, str | None] = {
     "float8_e5m2": "F8_E5M2",
     "float8_e4m3fnuz": "F8_E4M3FNUZ",
     "float8_e5m2fnuz": "F8_E5M2FNUZ",
+    "float8_e8m0fnu": "F8_E8M0",
+    "int4": "U8",
+    "uint4": "U8",
+    "int2": "U8",
+    "uint2": "U8",
+    "float4_e2m1fn": "U8",
+    "float6_e2m3fn": "U8",
+    "float6_e3m2fn": "U8",
     "complex64": "C64",
-    "complex128": None,
+    "complex128": "F64",
     "string": None,
 }
 DTYPES = frozenset(SAFETENSORS_NAMES)
+
+BITS = {
+    **{"bool": 1, "int2": 2, "uint2": 2, "int4": 4, "uint4": 4},
+    **{"float4_e2m1fn": 4, "float6_e2m3fn": 6, "float6_e3m2fn": 6},
+}
+"""Dtypes of less than 8 bits -> low bits of the byte that each entry takes; the others are 0."""
 
 
 def to_numpy(name: str) -> np.dtype[Any]:
@@ -40,7 +54,7 @@ def to_numpy(name: str) -> np.dtype[Any]:
     """
     if name not in DTYPES or name == "string":
         raise KeyError(name)
-    if name == "bfloat16" or name.startswith("float8"):
+    if name == "bfloat16" or name.startswith("float8") or (name in BITS and name != "bool"):
         import ml_dtypes
 
         extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
@@ -58,3 +72,9 @@ def from_numpy(dtype: np.dtype[Any]) -> str:
     if name not in DTYPES:
         raise KeyError(name)
     return name
+
+
+def integers(name: str) -> range:
+    """The integers that an integer dtype holds."""
+    bits = int(name.lstrip("uint"))
+    return range(2**bits) if name.startswith("u") else range(-(2 ** (bits - 1)), 2 ** (bits - 1))

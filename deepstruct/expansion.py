@@ -107,6 +107,7 @@ class Expansion:
         self._merged: dict[int, int] = {}
         self._free = 1
         self._connections = 0
+        self._functions = {function.key for function in self.structure.functions}
         self._uses = Counter(name for node in self.structure.nodes for name in node.inputs)
         self._uses.update(value.name for value in self.structure.outputs)
         self._values: dict[str, Value] = {"": Known(np.empty(0))}
@@ -137,6 +138,8 @@ class Expansion:
         for value in self.structure.inputs:
             if value.name in self._values:
                 continue
+            if value.containers:
+                raise UnsupportedError(f"the input {value.name!r} is a {value.containers[0]}, which has no units")
             layers.append(len(self._layers))
             extents = extents_of(value, shapes.get(value.name))
             self._values[value.name] = self.new_layer(value.name, "Input", extents, self._channel_axis(value, extents))
@@ -156,6 +159,9 @@ class Expansion:
         return len(extents) - 1
 
     def _run(self, node: Node) -> None:
+        if node.graphs or node.called in self._functions:
+            kind = "has graphs of its own" if node.graphs else "calls a function"
+            raise UnsupportedError(f"node {node.name!r}: {node.op_type} {kind}, whose units cannot be told apart")
         inputs = [self._values[name] if name else None for name in node.inputs]
         try:
             outputs = self._outputs(node, inputs)

@@ -183,7 +183,7 @@ class _Fans:
         """
         self._parameters = {parameter.name: parameter for parameter in structure.parameters}
         self._weights = {weight.name: weight for weight in reversed(weights) if weight is not None}
-        uses = Counter(name for node in structure.nodes for name in node.inputs)
+        uses = Counter(name for node in structure.nodes for name in node.sources)
         uses.update(value.name for value in structure.outputs)
         sums: dict[str, list[str]] = {}
         leaving: dict[str, list[str]] = {}

@@ -77,8 +77,8 @@ def parse(content: bytes, limits: Limits | None = None) -> Any:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         except UnicodeEncodeError as error:
             raise _fault("INVALID_VALUE", "a string contains half of a surrogate pair") from error
-    if _depth(value) > limits.depth:
-        raise _fault("LIMIT_EXCEEDED", _beyond(f"{_depth(value)} levels of nesting", limits, "depth"))
+    if depth(value) > limits.depth:
+        raise _fault("LIMIT_EXCEEDED", _beyond(f"{depth(value)} levels of nesting", limits, "depth"))
     return value
 
 
@@ -117,19 +117,29 @@ def _int(text: str) -> int | float:
     return int(text)
 
 
-def _depth(value: Any) -> int:
+def depth(value: Any) -> int:
+    """Levels of arrays and objects in each other, of which `value` is the first."""
     deepest, stack = 0, [(value, 1)]
     while stack:
-        current, depth = stack.pop()
+        current, level = stack.pop()
         if isinstance(current, (dict, list)):
-            deepest = max(deepest, depth)
+            deepest = max(deepest, level)
             items = current.values() if isinstance(current, dict) else current
-            stack.extend((item, depth + 1) for item in items if isinstance(item, (dict, list)))
+            stack.extend((item, level + 1) for item in items if isinstance(item, (dict, list)))
     return deepest
 
 
 # Objects and arrays whose members stand on lines of their own; everything else is written on one line.
-_SPREAD = {"", "/graph", "/graph/inputs", "/graph/outputs", "/graph/nodes", "/graph/constants", "/parameters"}
+_SPREAD = {"", "/graph", "/graph/inputs", "/graph/outputs", "/graph/constants", "/parameters"}
+
+
+def _has_nodes(value: Any) -> bool:
+    """Whether there is a graph in an attribute or a function, whose nodes stand on lines of their own too."""
+    if isinstance(value, list):
+        return any(_has_nodes(item) for item in value if isinstance(item, dict))
+    if not isinstance(value, dict) or "encoding" in value:
+        return False
+    return isinstance(value.get("nodes"), list) or any(_has_nodes(item) for item in value.values())
 
 
 def layout(document: dict[str, Any]) -> Iterator[str]:
@@ -142,7 +152,9 @@ def layout(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _pieces(value: Any, place: str, indent: str) -> Iterator[str]:
-    if place not in _SPREAD or not isinstance(value, (dict, list)) or not value:
+    operators = place.startswith(("/graph/nodes", "/graph/functions"))
+    spread = place in _SPREAD or (operators and (place.endswith("/nodes") or _has_nodes(value)))
+    if not spread or not isinstance(value, (dict, list)) or not value:
         yield json.dumps(value, ensure_ascii=False, allow_nan=False)
         return
     inner = indent + "  "

@@ -72,7 +72,7 @@ class _Builder:
         self._gone: dict[int, int] = {}
         self._values: dict[str, _Value] = {}
         self._derived: dict[str, tuple[str, ...]] = {p.name: (p.name,) for p in structure.parameters}
-        self._uses = Counter(name for node in structure.nodes for name in node.inputs)
+        self._uses = Counter(name for node in structure.nodes for name in node.sources)
         self._uses.update(value.name for value in structure.outputs)
         self._inputs = []
         for value in structure.inputs:
@@ -89,8 +89,8 @@ class _Builder:
 
     def _add(self, node: Node) -> None:
         measured = node.domain == "" and node.op_type in ("Shape", "Size")
-        given = [] if measured else [self._values[name] for name in node.inputs if name in self._values]
-        names = [parameter for name in node.inputs for parameter in self._derived.get(name, ())]
+        given = [] if measured else [self._values[name] for name in node.sources if name in self._values]
+        names = [parameter for name in node.sources for parameter in self._derived.get(name, ())]
         parameters = tuple(dict.fromkeys(names))
         if given:
             made = self._made(node, given, parameters)
@@ -100,7 +100,7 @@ class _Builder:
 
     def _made(self, node: Node, given: list[_Value], parameters: Iterable[str]) -> _Value:
         layers = frozenset(self._present(layer) for value in given for layer in value.layers)
-        alone = all(self._uses[name] == 1 for name in node.inputs if name in self._values)
+        alone = all(self._uses[name] == 1 for name in node.sources if name in self._values)
         standard = node.domain == ""
         passes = standard and (
             node.op_type in _PASSING

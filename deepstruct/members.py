@@ -8,9 +8,13 @@ ROOT = frozenset(
         *("digest", "graph", "parameters", "weights"),
     }
 )
-GRAPH = frozenset({"name", "opset", "attributes", "inputs", "outputs", "constants", "nodes"})
-VALUE = frozenset({"name", "dtype", "shape"})
-NODE = frozenset({"name", "op", "domain", "inputs", "outputs", "attributes", "scope"})
+GRAPH = frozenset({"name", "opset", "attributes", "inputs", "outputs", "constants", "functions", "nodes"})
+SUBGRAPH = frozenset({"type", "name", "inputs", "outputs", "nodes"})
+FUNCTION = frozenset(
+    {"name", "domain", "overload", "opset", "inputs", "outputs", "attributes", "defaults", "nodes"},
+)
+VALUE = frozenset({"name", "dtype", "shape", "containers"})
+NODE = frozenset({"name", "op", "domain", "overload", "inputs", "outputs", "attributes", "scope"})
 PARAMETER = frozenset({"dtype", "shape", "mask"})
 MASK = frozenset({"nnz", "encoding", "compression", "block_shape", "data", "indices", "digest"})
 WEIGHTS = frozenset({"uri", "format", "layout", "digest"})

@@ -22,6 +22,8 @@ class Operator:
         since: opset version that introduced this version.
         inputs: least and largest number of inputs.
         outputs: least and largest number of outputs.
+        optional_inputs: positions below the least number that may nevertheless be left empty.
+        optional_outputs: likewise.
         attributes: name -> type as AttributeProto names it (``INT``, ``FLOATS``, ...).
         required: names of the attributes without a default.
     """
@@ -32,6 +34,8 @@ class Operator:
     inputs: tuple[int, int]
     outputs: tuple[int, int]
     deprecated: bool = False
+    optional_inputs: frozenset[int] = frozenset()
+    optional_outputs: frozenset[int] = frozenset()
     attributes: dict[str, str] = field(default_factory=dict)
     required: frozenset[str] = frozenset()
 
@@ -63,6 +67,8 @@ def lookup(domain: str, name: str, opset: int) -> Operator | None:
         inputs=tuple(entry["inputs"]),
         outputs=tuple(entry["outputs"]),
         deprecated=entry.get("deprecated", False),
+        optional_inputs=frozenset(entry.get("optional_inputs", ())),
+        optional_outputs=frozenset(entry.get("optional_outputs", ())),
         attributes={attribute: kind.rstrip("!") for attribute, kind in attributes.items()},
         required=frozenset(attribute for attribute, kind in attributes.items() if kind.endswith("!")),
     )

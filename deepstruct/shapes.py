@@ -65,14 +65,17 @@ def faults(structure: Structure) -> Iterable[Fault]:
     """Every place where shapes or dtypes contradict each other, with the document's pointers."""
     if structure.opset.get("", _FIRST_OPSET) < _FIRST_OPSET:
         return
-    known: dict[str, Shape] = {value.name: value.shape for value in structure.inputs}
+    tensors = [value for value in structure.inputs if not value.containers]
+    known: dict[str, Shape] = {value.name: value.shape for value in tensors}
     known |= {parameter.name: parameter.shape for parameter in structure.parameters}
     known |= {name: constant.shape for name, constant in structure.constants.items()}
-    types = {value.name: value.dtype for value in structure.inputs}
+    types = {value.name: value.dtype for value in tensors if value.dtype is not None}
     types |= {parameter.name: parameter.dtype for parameter in structure.parameters}
     types |= {name: constant.dtype for name, constant in structure.constants.items()}
+    functions = {function.key for function in structure.functions}
     for position, node in enumerate(structure.nodes):
-        rule = _RULES.get(node.op_type) if node.domain == "" else None
+        defined = node.called in functions
+        rule = _RULES.get(node.op_type) if node.domain == "" and not defined else None
         if rule is None:
             continue
         try:
@@ -90,6 +93,8 @@ def faults(structure: Structure) -> Iterable[Fault]:
         if first:
             types[node.outputs[0]] = first
     for position, value in enumerate(structure.outputs):
+        if value.containers or value.dtype is None:
+            continue
         if types.get(value.name, value.dtype) != value.dtype:
             message = f"the nodes give {types[value.name]}, declared is {value.dtype}"
             yield Fault("DTYPE_MISMATCH", pointer("graph", "outputs", position, "dtype"), message)
@@ -174,7 +179,7 @@ def _matmul(_node: Node, inputs: list[Shape]) -> Shape:
 def _axis(node: Node, shape: tuple[Dimension, ...], default: int, most: int) -> int:
     axis = node.attributes.get("axis", default)
     if not isinstance(axis, int) or not -len(shape) <= axis <= most:
-        raise _MismatchError(0, f"axis {axis} is outside of {_text(shape)}")
+        raise _MismatchError(0, f"axis {axis!r} is outside of {_text(shape)}")
     return axis + len(shape) if axis < 0 else axis
 
 

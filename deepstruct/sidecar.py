@@ -47,7 +47,7 @@ def write(file: IO[bytes], model: Model, layout: str, progress: Progress) -> str
     header, offset = {}, 0
     for parameter in parameters:
         shape = _stored_shape(parameter, layout)
-        end = offset + int(np.prod(shape, dtype=np.int64)) * itemsize[parameter.name]
+        end = offset + (parameter.nnz if layout == "values" else parameter.size) * itemsize[parameter.name]
         header[parameter.name] = {
             "dtype": names[parameter.name],
             "shape": shape,
@@ -78,7 +78,8 @@ def _safetensors_name(parameter: Parameter) -> str:
 
 
 def _stored_shape(parameter: Parameter, layout: str) -> list[int]:
-    return [parameter.nnz] if layout == "values" else list(parameter.shape)
+    shape = [parameter.nnz] if layout == "values" else list(parameter.shape)
+    return [*shape, 2] if parameter.dtype == "complex128" else shape
 
 
 def read(path: Path, structure: Structure, layout: str, digest: str | None) -> Weights:
@@ -114,12 +115,14 @@ def read(path: Path, structure: Structure, layout: str, digest: str | None) -> W
     def load(parameter: Parameter) -> NDArray[Any]:
         begin, end = header[parameter.name]["data_offsets"]
         array = content[start + begin : start + end].view(dtypes.to_numpy(parameter.dtype))
-        return np.asarray(array).reshape(_stored_shape(parameter, layout))
+        return np.asarray(array).reshape(parameter.nnz if layout == "values" else parameter.shape)
 
     weights = Weights(structure, load)
     for parameter in structure.parameters:
-        if parameter.dtype == "bool" and bool((load(parameter).view(np.uint8) > 1).any()):
-            raise MalformedFileError(str(path), f"tensor {parameter.name!r} has bytes other than 0 and 1 as bool")
+        bits = dtypes.BITS.get(parameter.dtype)
+        if bits is not None and bool((load(parameter).view(np.uint8) >> bits).any()):
+            message = f"tensor {parameter.name!r} has bytes beyond {2**bits - 1}, the largest code of {parameter.dtype}"
+            raise MalformedFileError(str(path), message)
     if layout == "dense":
         _check_zeros(path, structure, load)
     if digest is not None and weights.digest() != digest:

@@ -7,215 +7,48 @@ one object are in `checks`.
 from __future__ import annotations
 
 import math
-import struct
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from deepstruct import checks, dtypes, members
-from deepstruct.errors import Fault, FaultyError, StructureError, pointer
-from deepstruct.frozen import FrozenMapping, check_text
+from deepstruct.construction import Faults, mapping_of, not_json, require_nested, sequence_of, unknown_members
+from deepstruct.errors import FaultyError, pointer
+from deepstruct.frozen import FrozenMapping
 from deepstruct.mask import Mask, check_shape
+from deepstruct.node import (
+    AttributeReference,
+    AttributeValue,
+    EmptyList,
+    Function,
+    Graph,
+    Node,
+    ParameterReference,
+    check_attribute,
+    round_to_float32,
+    walk,
+)
 from deepstruct.tensor import Tensor
+from deepstruct.value_info import Dimension, TypeInfo, ValueInfo
 
-AttributeValue = int | float | str | Tensor | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
-Dimension = int | str | None
-
-_DEEPEST = 32  # levels of nested attributes; documents bound their own nesting (`deepstruct.limits`)
-
-
-class _Faults:
-    """Collects the faults of one object under construction."""
-
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
-        self.faults: list[Fault] = []
-
-    def add(self, code: str, place: str, message: str) -> None:
-        self.faults.append(Fault(code, place, message))
-
-    def text(self, value: object, place: str, *, empty: bool = False) -> None:
-        """Demand a string that UTF-8 can hold."""
-        if not isinstance(value, str) or (not value and not empty):
-            self.add("TYPE_MISMATCH", place, f"must be a non-empty string, not {value!r:.60}")
-        else:
-            try:
-                check_text(value)
-            except TypeError as error:
-                self.add("INVALID_VALUE", place, str(error))
-
-    def raise_if_any(self) -> None:
-        if self.faults:
-            raise StructureError(self.subject, self.faults)
-
-
-def _names(values: object) -> tuple[Any, ...]:
-    """`values` as a tuple, or the value itself alone where it is no sequence, for the checks to refuse."""
-    if isinstance(values, Sequence) and not isinstance(values, (str, bytes)):
-        return tuple(values)
-    return (values,)
-
-
-def _mapping(found: _Faults, value: object, place: str) -> FrozenMapping[Any]:
-    if not isinstance(value, Mapping):
-        found.add("TYPE_MISMATCH", place, f"must be a mapping, not {type(value).__name__}")
-        return FrozenMapping()
-    try:
-        return FrozenMapping(value)
-    except (TypeError, RecursionError) as error:
-        found.add("TYPE_MISMATCH", place, str(error))
-        return FrozenMapping()
-
-
-def _unknown_members(found: _Faults, extra: object, known: Collection[str], place: str = "") -> FrozenMapping[Any]:
-    """Members that a document's object has beyond the known ones."""
-    mapping = _mapping(found, extra, place)
-    for name in mapping.keys() & known:
-        found.add("INVALID_VALUE", place + pointer(name), f"extra holds unknown members only, and {name!r} is known")
-    for at, message in _not_json(mapping, place):
-        found.add("ATTRIBUTE_VALUE", at, message)
-    return mapping
-
-
-def _require_nested(found: _Faults, extra: Mapping[str, Any], name: str, known: Collection[str]) -> None:
-    if name in extra:
-        _unknown_members(found, extra[name], known, pointer(name))
-
-
-def _not_json(value: Any, place: str, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Places of what a JSON document could not hold exactly, with the reason."""
-    if depth > _DEEPEST:
-        yield place, f"attributes are nested more than {_DEEPEST} levels deep"
-    elif isinstance(value, FrozenMapping):
-        for key, item in value.items():
-            yield from _not_json(item, place + pointer(key), depth + 1)
-    elif isinstance(value, tuple):
-        for position, item in enumerate(value):
-            yield from _not_json(item, place + pointer(position), depth + 1)
-    elif type(value) is int and abs(value) >= 2**53:
-        yield place, f"{value} is beyond 2^53 - 1, the largest integer every JSON reader holds exactly"
-    elif type(value) is float and not math.isfinite(value):
-        yield place, f"{value} has no JSON form"
-    elif value is not None and type(value) not in (bool, int, float, str):
-        yield place, f"a {type(value).__name__} has no JSON form"
-
-
-@dataclass(frozen=True, slots=True)
-class ValueInfo:
-    """Type of a graph input or output, as ONNX's ValueInfoProto.
-
-    Attributes:
-        name: value name.
-        dtype: one of `deepstruct.dtypes.DTYPES`.
-        shape: extents; a string names a dimension that is open (``"batch"``), None one that is unknown.
-            None instead of the list: the rank is unknown.
-        extra: members of the document's object that this version does not know, kept as they are.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[Dimension, ...] | None
-    extra: Mapping[str, Any] = field(default_factory=FrozenMapping, kw_only=True)
-
-    def __post_init__(self) -> None:
-        found = _Faults(f"value {self.name!r}")
-        found.text(self.name, "/name")
-        if self.dtype not in dtypes.DTYPES:
-            found.add("UNKNOWN_DTYPE", "/dtype", f"{self.dtype!r:.40} is not a known dtype")
-        if self.shape is not None:
-            dims = _names(self.shape)
-            object.__setattr__(self, "shape", dims)
-            for position, dim in enumerate(dims):
-                place = pointer("shape", position)
-                if isinstance(dim, str):
-                    found.text(dim, place)
-                elif dim is not None and (type(dim) is not int or not 0 <= dim < 2**53):
-                    found.add("TYPE_MISMATCH", place, f"a dimension is an integer, a name or null, not {dim!r:.40}")
-        object.__setattr__(self, "extra", _unknown_members(found, self.extra, members.VALUE))
-        found.raise_if_any()
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One ONNX operator.
-
-    Attributes:
-        name: unique among the nodes of a structure.
-        op_type: operator of the ONNX specification, or of `domain`.
-        inputs: value, parameter or constant names in the operator's order; ``""`` leaves an optional one out.
-        outputs: value names; ``""`` leaves an optional one out.
-        attributes: ONNX attributes; floats are rounded to float32 as ONNX stores them.
-        domain: operator set; ``""`` is ONNX's own.
-        scope: path of the torch module that the node came from, ``""`` if unknown.
-        extra: members of the document's object that this version does not know, kept as they are.
-    """
-
-    name: str
-    op_type: str
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    attributes: Mapping[str, AttributeValue] = field(default_factory=FrozenMapping)
-    scope: str = ""
-    domain: str = ""
-    extra: Mapping[str, Any] = field(default_factory=FrozenMapping, kw_only=True)
-
-    def __post_init__(self) -> None:
-        found = _Faults(f"node {self.name!r}")
-        found.text(self.name, "/name")
-        found.text(self.op_type, "/op")
-        found.text(self.scope, "/scope", empty=True)
-        found.text(self.domain, "/domain", empty=True)
-        if self.domain == "ai.onnx":
-            found.add("INVALID_VALUE", "/domain", 'the domain of ONNX itself is written "", not "ai.onnx"')
-        for side in ("inputs", "outputs"):
-            values = _names(getattr(self, side))
-            object.__setattr__(self, side, values)
-            for position, value in enumerate(values):
-                found.text(value, pointer(side, position), empty=True)
-        attributes = {}
-        for name, value in _mapping(found, self.attributes, "/attributes").items():
-            try:
-                attributes[name] = check_attribute(value)
-            except (TypeError, OverflowError) as error:
-                found.add("OPERATOR_ATTRIBUTE", pointer("attributes", name), str(error))
-        object.__setattr__(self, "attributes", FrozenMapping(attributes))
-        object.__setattr__(self, "extra", _unknown_members(found, self.extra, members.NODE))
-        found.raise_if_any()
-
-
-def check_attribute(value: Any) -> AttributeValue:
-    """`value` as an ONNX attribute holds it, floats rounded to float32.
-
-    Raises:
-        TypeError: it is no int, float, str, Tensor or homogeneous sequence of ints, floats or strings.
-        OverflowError: a number does not fit into int64 or float32.
-    """
-    if type(value) is float:
-        return round_to_float32(value)
-    if type(value) is int:
-        if not -(2**63) <= value < 2**63:
-            raise OverflowError(f"{value} does not fit into int64")
-        return value
-    if isinstance(value, (str, Tensor)):
-        return value
-    if isinstance(value, tuple) and {type(item) for item in value} in (set(), {int}, {float}, {str}):
-        return tuple(check_attribute(item) for item in value)  # type: ignore[return-value]  # one type
-    raise TypeError(
-        f"{value!r:.60} is no ONNX attribute: use an int, float, str, Tensor, or a list of one of the first three"
-    )
-
-
-def round_to_float32(value: float) -> float:
-    """The nearest float32, as a Python float.
-
-    Raises:
-        OverflowError: it is finite but larger than any float32.
-    """
-    try:
-        return float(struct.unpack("<f", struct.pack("<f", value))[0])
-    except OverflowError as error:
-        raise OverflowError(f"{value} does not fit into float32") from error
+__all__ = [
+    "AttributeReference",
+    "AttributeValue",
+    "Dimension",
+    "EmptyList",
+    "Function",
+    "Graph",
+    "Node",
+    "Parameter",
+    "ParameterReference",
+    "Structure",
+    "TypeInfo",
+    "ValueInfo",
+    "check_attribute",
+    "round_to_float32",
+    "walk",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +71,7 @@ class Parameter:
     extra: Mapping[str, Any] = field(default_factory=FrozenMapping, kw_only=True)
 
     def __post_init__(self) -> None:
-        found = _Faults(f"parameter {self.name!r}")
+        found = Faults(f"parameter {self.name!r}")
         found.text(self.name, "")
         if self.dtype not in dtypes.DTYPES:
             found.add("UNKNOWN_DTYPE", "/dtype", f"{self.dtype!r:.40} is not a known dtype")
@@ -258,8 +91,8 @@ class Parameter:
                 )
             elif self.mask.is_full:
                 object.__setattr__(self, "mask", None)
-        object.__setattr__(self, "extra", _unknown_members(found, self.extra, members.PARAMETER - {"mask"}))
-        _require_nested(found, self.extra, "mask", members.MASK)
+        object.__setattr__(self, "extra", unknown_members(found, self.extra, members.PARAMETER - {"mask"}))
+        require_nested(found, self.extra, "mask", members.MASK)
         found.raise_if_any()
 
     @property
@@ -288,6 +121,7 @@ class Structure:
         outputs: graph outputs.
         parameters: in any order; kept in the order in which the nodes use them.
         constants: name -> small tensor that is part of the structure (shapes, axes, indices).
+        functions: operators that are defined by nodes.
         opset: operator set domain -> version.
         name: of the graph.
         attributes: free user data (JSON values); ``family`` names the torch family to rebuild, if any.
@@ -303,22 +137,24 @@ class Structure:
     outputs: tuple[ValueInfo, ...]
     parameters: tuple[Parameter, ...] = ()
     constants: Mapping[str, Tensor] = field(default_factory=FrozenMapping)
+    functions: tuple[Function, ...] = ()
     opset: Mapping[str, int] = field(default_factory=lambda: FrozenMapping({"": 20}))
     name: str = "main"
     attributes: Mapping[str, Any] = field(default_factory=FrozenMapping)
     extra: Mapping[str, Any] = field(default_factory=FrozenMapping)
 
     def __post_init__(self) -> None:
-        found = _Faults("structure")
+        found = Faults("structure")
         found.text(self.name, "/graph/name")
         kinds: list[tuple[str, type, str]] = [
             ("nodes", Node, "/graph/nodes"),
             ("inputs", ValueInfo, "/graph/inputs"),
             ("outputs", ValueInfo, "/graph/outputs"),
+            ("functions", Function, "/graph/functions"),
             ("parameters", Parameter, "/parameters"),
         ]
         for member, kind, place in kinds:
-            items = _names(getattr(self, member))
+            items = sequence_of(getattr(self, member))
             object.__setattr__(self, member, items)
             if not all(isinstance(item, kind) for item in items):
                 found.add("TYPE_MISMATCH", place, f"must hold {kind.__name__} objects only")
@@ -328,12 +164,12 @@ class Structure:
             ("attributes", "/graph/attributes"),
         ]
         for member, place in mappings:
-            object.__setattr__(self, member, _mapping(found, getattr(self, member), place))
+            object.__setattr__(self, member, mapping_of(found, getattr(self, member), place))
         known = members.ROOT - members.CARRIED - {"graph", "weights"}
-        object.__setattr__(self, "extra", _unknown_members(found, self.extra, known))
-        _require_nested(found, self.extra, "graph", members.GRAPH)
-        _require_nested(found, self.extra, "weights", members.WEIGHTS)
-        for place, message in _not_json(self.attributes, "/graph/attributes"):
+        object.__setattr__(self, "extra", unknown_members(found, self.extra, known))
+        require_nested(found, self.extra, "graph", members.GRAPH)
+        require_nested(found, self.extra, "weights", members.WEIGHTS)
+        for place, message in not_json(self.attributes, "/graph/attributes"):
             found.add("ATTRIBUTE_VALUE", place, message)
         for name in self.constants:
             found.text(name, pointer("graph", "constants", name))
@@ -346,11 +182,20 @@ class Structure:
 
     def _in_order_of_use(self) -> tuple[Parameter, ...]:
         order: dict[str, int] = {}
-        for node in self.nodes:
-            for name in node.inputs:
-                order.setdefault(name, len(order))
+        for name in self._uses():
+            order.setdefault(name, len(order))
         last = len(order)
         return tuple(sorted(self.parameters, key=lambda p: (order.get(p.name, last), p.name)))
+
+    def _uses(self) -> Iterator[str]:
+        """Every name that a node uses, wherever the node stands."""
+        for node in walk(self.nodes):
+            yield from node.inputs
+            yield from node.references
+        for function in self.functions:
+            for node in walk(function.nodes):
+                yield from node.inputs
+                yield from node.references
 
     @cached_property
     def _by_name(self) -> dict[str, Parameter]:

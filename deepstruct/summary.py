@@ -8,7 +8,7 @@ from typing import Any
 
 from deepstruct import dtypes, encoding
 from deepstruct.document import digest
-from deepstruct.structure import Parameter, Structure
+from deepstruct.structure import Parameter, Structure, ValueInfo, walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +63,15 @@ def summarise(structure: Structure) -> Summary:
     """The numbers of a structure."""
     parameters = tuple(_parameter(parameter) for parameter in structure.parameters)
     operators: dict[str, int] = {}
-    for node in structure.nodes:
+    for node in walk(structure.nodes):
         name = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         operators[name] = operators.get(name, 0) + 1
     return Summary(
         name=structure.name,
         digest=digest(structure),
         opset=dict(structure.opset),
-        inputs=tuple(_value(v.name, v.dtype, v.shape) for v in structure.inputs),
-        outputs=tuple(_value(v.name, v.dtype, v.shape) for v in structure.outputs),
+        inputs=tuple(_value(value) for value in structure.inputs),
+        outputs=tuple(_value(value) for value in structure.outputs),
         operators=operators,
         parameters=parameters,
         entries=structure.size,
@@ -83,9 +83,10 @@ def summarise(structure: Structure) -> Summary:
     )
 
 
-def _value(name: str, dtype: str, shape: Any) -> str:
-    dims = "?" if shape is None else ", ".join("?" if dim is None else str(dim) for dim in shape)
-    return f"{name}: {dtype} [{dims}]"
+def _value(value: ValueInfo) -> str:
+    dims = "?" if value.shape is None else ", ".join("?" if dim is None else str(dim) for dim in value.shape)
+    containers = "".join(f"{container} of " for container in value.containers)
+    return f"{value.name}: {containers}{value.dtype or '?'} [{dims}]"
 
 
 def _parameter(parameter: Parameter) -> ParameterSummary:

@@ -15,11 +15,13 @@ from deepstruct.frozen import freeze, strict_key
 from deepstruct.mask import check_shape
 
 MAX_ELEMENTS = 1024
+MAX_STRINGS = 2**20
+"""Strings cannot be a parameter, so that a constant may have more of them."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensor:
-    """An immutable constant of at most `MAX_ELEMENTS` elements.
+    """An immutable constant of at most `MAX_ELEMENTS` elements, or `MAX_STRINGS` strings.
 
     Attributes:
         dtype: one of `deepstruct.dtypes.DTYPES`, complex types excluded; elements are rounded to it.
@@ -36,12 +38,10 @@ class Tensor:
         object.__setattr__(self, "data", tuple(self.data))
         if self.dtype not in dtypes.DTYPES or self.dtype.startswith("complex"):
             raise self._error("UNKNOWN_DTYPE", "/dtype", f"a constant cannot have dtype {self.dtype!r:.40}")
-        if math.prod(self.shape) != len(self.data) or len(self.data) > MAX_ELEMENTS:
-            raise self._error(
-                "SHAPE_MISMATCH",
-                "/data",
-                f"{len(self.data)} elements for shape {list(self.shape)} (at most {MAX_ELEMENTS} are allowed)",
-            )
+        most = MAX_STRINGS if self.dtype == "string" else MAX_ELEMENTS
+        if math.prod(self.shape) != len(self.data) or len(self.data) > most:
+            message = f"{len(self.data)} elements for shape {list(self.shape)} (at most {most} are allowed)"
+            raise self._error("SHAPE_MISMATCH", "/data", message)
         element = _element_type(self.dtype)
         if not all(type(item) is element for item in self.data):
             raise self._error("TYPE_MISMATCH", "/data", f"elements of {self.dtype} are {element.__name__}")
@@ -51,8 +51,8 @@ class Tensor:
             except TypeError as error:
                 raise self._error("INVALID_VALUE", "/data", str(error)) from error
         if element is int:
-            info = np.iinfo(dtypes.to_numpy(self.dtype))
-            if any(not info.min <= item <= info.max for item in self.data):  # type: ignore[operator]  # all int
+            allowed = dtypes.integers(self.dtype)
+            if any(item not in allowed for item in self.data):
                 raise self._error("INVALID_VALUE", "/data", f"an element does not fit into {self.dtype}")
         if element is float:
             exact = np.array(self.data, dtype=np.float64)

@@ -129,12 +129,12 @@ def test_bools_are_zero_or_one(tmp_path: Path) -> None:
         data[2] = 2
 
     rewrite(tmp_path / "net.safetensors", fill)
-    with pytest.raises(MalformedFileError, match="bytes other than 0 and 1"):
+    with pytest.raises(MalformedFileError, match="bytes beyond 1"):
         deepstruct.load(path)
 
 
-@pytest.mark.parametrize("parameter", [Parameter("c", "complex128", (2,)), Parameter("__metadata__", "float32", (2,))])
-def test_what_safetensors_cannot_hold_is_said(parameter: Parameter, tmp_path: Path) -> None:
+def test_what_safetensors_cannot_hold_is_said(tmp_path: Path) -> None:
+    parameter = Parameter("__metadata__", "float32", (2,))
     with pytest.raises(UnsupportedError, match="--no-weights"):
         deepstruct.save(one(parameter), tmp_path / "net.structure.json")
     assert list(tmp_path.iterdir()) == []

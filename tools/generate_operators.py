@@ -28,6 +28,11 @@ def table() -> dict[str, Any]:
             "inputs": [schema.min_input, schema.max_input],
             "outputs": [schema.min_output, schema.max_output],
         }
+        for side, least in (("inputs", schema.min_input), ("outputs", schema.min_output)):
+            formals = getattr(schema, side)[:least]
+            optional = [i for i, formal in enumerate(formals) if formal.option == formal.option.Optional]
+            if optional:
+                version[f"optional_{side}"] = optional
         if schema.attributes:
             version["attributes"] = {name: attribute(a) for name, a in sorted(schema.attributes.items())}
         if schema.deprecated:

@@ -1,0 +1,332 @@
+"""The plain JSON value of a document of the current version -> Structure, with every fault found (`docs/format.md`)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from deepstruct import attributes, encoding, members, migrations
+from deepstruct.document_writing import FORMAT, WeightsReference, digest
+from deepstruct.errors import DocumentError, Fault, FaultyError, did_you_mean, pointer
+from deepstruct.limits import Limits, variable
+from deepstruct.mask import Mask, check_shape
+from deepstruct.structure import Function, Graph, Node, Parameter, Structure, ValueInfo
+from deepstruct.tensor import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read from a document: the structure, its weights reference, and warnings."""
+
+    structure: Structure
+    weights: WeightsReference | None
+    warnings: tuple[Fault, ...]
+
+
+def check_head(document: Any) -> list[Fault]:
+    """What keeps this reader from looking at the rest: no document, another version; or a warning, or nothing."""
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        message = f'not a deepstruct document: the member "format" must be "{FORMAT}"'
+        if isinstance(document, dict) and "weight_map" in document:
+            message += "; it is the index of a sharded checkpoint: load that with its library and save the module"
+        return [Fault("NOT_A_DOCUMENT", "", message)]
+    return migrations.check(document)
+
+
+def from_json(document: Any, limits: Limits | None = None) -> Reading:
+    """The structure that a parsed document describes.
+
+    Raises:
+        DocumentError: with every fault found; a structure with a fault is never returned.
+    """
+    return _Reader(limits or Limits()).read(document)
+
+
+class _Reader:
+    """Reads one document and collects its faults on the way."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.faults: list[Fault] = []
+        self.warnings: list[Fault] = []
+        self.mask_elements = 0
+
+    def read(self, document: Any) -> Reading:
+        self.sort_in(check_head(document))
+        self.raise_if_faulty()
+        document = migrations.migrate(document)
+        extra = self.extensions(document)
+        if "generator" in document:
+            generator = self.member(document, "generator", dict, "")
+            self.member(generator, "name", str, "/generator")
+            self.member(generator, "version", str, "/generator", "")
+        graph = self.member(document, "graph", dict, "")
+        parameters = self.parameters(self.member(document, "parameters", dict, "", {}))
+        weights = self.weights(document, extra)
+        extra |= self.unknown(document, members.ROOT, "")
+        parts = self.graph(graph, extra)
+        self.raise_if_faulty()
+        try:
+            whole = tuple(parameter for parameter in parameters if parameter is not None)
+            structure = Structure(**parts, parameters=whole, extra=extra)
+        except FaultyError as error:
+            self.faults += error.faults
+            self.raise_if_faulty()
+            raise
+        if "digest" in document and document["digest"] != digest(structure):
+            message = (
+                "the digest does not belong to this graph and these parameters; restore the document, or "
+                "remove the digest if the change was intended"
+            )
+            self.faults.append(Fault("DIGEST_MISMATCH", "/digest", message))
+        self.raise_if_faulty()
+        return Reading(structure, weights, tuple(self.warnings))
+
+    def sort_in(self, faults: list[Fault]) -> None:
+        for fault in faults:
+            (self.warnings if fault.severity == "warning" else self.faults).append(fault)
+
+    def raise_if_faulty(self) -> None:
+        if self.faults:
+            raise DocumentError("document", [*self.faults, *self.warnings])
+
+    def member(self, owner: dict[str, Any], key: str, kind: type, place: str, default: Any = None) -> Any:
+        """`owner[key]` if it is of `kind`; else a fault and an empty value. A missing key gives the default."""
+        value = owner.get(key, default)
+        if value is None and key not in owner:
+            self.faults.append(Fault("MISSING_PROPERTY", place, f"the member {key!r} is missing"))
+            return kind()
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            message = f"must be {_JSON_NAMES[kind]}, not {value!r:.60}"
+            self.faults.append(Fault("TYPE_MISMATCH", place + pointer(key), message))
+            return kind()
+        return value
+
+    def unknown(self, owner: dict[str, Any], known: Collection[str], place: str) -> dict[str, Any]:
+        """Members this version does not know, with a warning for each; ``extensions`` is made for them."""
+        extra = {key: value for key, value in owner.items() if key not in known}
+        self.member(owner, "extensions", dict, place, {})
+        for key in extra.keys() - {"extensions"}:
+            hint = did_you_mean(key, known)
+            message = f"this version has no member {key!r:.60} here; it is kept but not understood{hint}"
+            self.warnings.append(Fault("UNEXPECTED_PROPERTY", place + pointer(key), message, "warning"))
+        return extra
+
+    def extensions(self, document: dict[str, Any]) -> dict[str, Any]:
+        """Checks the extension lists; returns what of the root must be preserved."""
+        used = self.member(document, "extensions_used", list, "", [])
+        required = self.member(document, "extensions_required", list, "", [])
+        for key, names in (("extensions_used", used), ("extensions_required", required)):
+            for position, name in enumerate(names):
+                if name in names[:position]:
+                    self.faults.append(Fault("DUPLICATE_NAME", pointer(key, position), f"{name!r:.60} occurs twice"))
+                if not isinstance(name, str) or not re.fullmatch(r"[A-Z0-9]+_[a-z0-9_]+", name):
+                    message = f"{name!r:.60} is no extension name, such as VENDOR_feature"
+                    self.faults.append(Fault("INVALID_VALUE", pointer(key, position), message))
+        for position, name in enumerate(required):
+            place = pointer("extensions_required", position)
+            if name not in used:
+                self.faults.append(Fault("UNDECLARED_EXTENSION", place, f"{name!r:.60} is not in extensions_used"))
+            message = f"the document cannot be read without the extension {name!r:.60}, which is unknown here"
+            self.faults.append(Fault("UNSUPPORTED_EXTENSION", place, message))
+        extra: dict[str, Any] = {"extensions_used": used} if used else {}
+        if any(warning.code == "UNKNOWN_MINOR_VERSION" for warning in self.warnings):
+            extra |= {key: document[key] for key in ("version", "min_version") if key in document}
+        return extra
+
+    def graph(self, graph: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+        opset = self.member(graph, "opset", dict, "/graph")
+        constants = self.member(graph, "constants", dict, "/graph", {})
+        lists = {key: self.member(graph, key, list, "/graph") for key in ("inputs", "outputs", "nodes")}
+        parts: dict[str, Any] = {
+            "name": self.member(graph, "name", str, "/graph", "main"),
+            "opset": opset,
+            "attributes": self.member(graph, "attributes", dict, "/graph", {}),
+            "constants": {name: self.constant(name, value) for name, value in constants.items()},
+        }
+        for key in ("inputs", "outputs"):
+            parts[key] = [self.value_info(v, pointer("graph", key, i)) for i, v in enumerate(lists[key])]
+        functions = self.member(graph, "functions", list, "/graph", [])
+        parts["functions"] = [self.function(f, pointer("graph", "functions", i)) for i, f in enumerate(functions)]
+        parts["nodes"] = self.nodes(lists["nodes"], "/graph", opset)
+        graph_extra = self.unknown(graph, members.GRAPH, "/graph")
+        if graph_extra:
+            extra["graph"] = graph_extra
+        return parts
+
+    def nodes(self, values: list[Any], place: str, opset: dict[str, Any]) -> list[Any]:
+        return [self.node(value, place + pointer("nodes", i), opset) for i, value in enumerate(values)]
+
+    def subgraph(self, value: dict[str, Any], place: str, opset: dict[str, Any]) -> Any:
+        """The graph in an attribute."""
+        values = {
+            key: [
+                self.value_info(v, place + pointer(key, i)) for i, v in enumerate(self.member(value, key, list, place))
+            ]
+            for key in ("inputs", "outputs")
+        }
+        return self.build(
+            Graph,
+            place,
+            name=self.member(value, "name", str, place, "main"),
+            nodes=self.nodes(self.member(value, "nodes", list, place), place, opset),
+            extra=self.unknown(value, members.SUBGRAPH, place),
+            **values,
+        )
+
+    def function(self, value: Any, place: str) -> Any:
+        if not isinstance(value, dict):
+            self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            return None
+        opset = self.member(value, "opset", dict, place)
+        defaults = self.member(value, "defaults", dict, place, {})
+        return self.build(
+            Function,
+            place,
+            name=self.member(value, "name", str, place),
+            domain=self.member(value, "domain", str, place),
+            overload=self.member(value, "overload", str, place, ""),
+            inputs=self.member(value, "inputs", list, place),
+            outputs=self.member(value, "outputs", list, place),
+            attributes=self.member(value, "attributes", list, place, []),
+            defaults=self.attributes(defaults, {}, place + "/defaults", opset),
+            opset=opset,
+            nodes=self.nodes(self.member(value, "nodes", list, place), place, opset),
+            extra=self.unknown(value, members.FUNCTION, place),
+        )
+
+    def build(self, kind: Any, place: str, **fields: Any) -> Any:
+        """A hub object, or None and its faults."""
+        try:
+            return kind(**fields)
+        except FaultyError as error:
+            self.faults += [fault.under(place) for fault in error.faults]
+            return None
+
+    def value_info(self, value: Any, place: str) -> Any:
+        if not isinstance(value, dict):
+            self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            return None
+        shape = value.get("shape")
+        if shape is not None and not isinstance(shape, list):
+            self.faults.append(Fault("TYPE_MISMATCH", place + "/shape", "must be a list or null"))
+            shape = None
+        return self.build(
+            ValueInfo,
+            place,
+            name=self.member(value, "name", str, place),
+            dtype=self.member(value, "dtype", str, place) if "dtype" in value else None,
+            shape=shape,
+            containers=self.member(value, "containers", list, place, []),
+            extra=self.unknown(value, members.VALUE, place),
+        )
+
+    def node(self, value: Any, place: str, opset: dict[str, Any]) -> Any:
+        if not isinstance(value, dict):
+            self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            return None
+        op_type = self.member(value, "op", str, place)
+        domain = self.member(value, "domain", str, place, "")
+        kinds = attributes.kinds(domain, op_type, opset)
+        described = self.member(value, "attributes", dict, place, {})
+        return self.build(
+            Node,
+            place,
+            name=self.member(value, "name", str, place),
+            op_type=op_type,
+            domain=domain,
+            inputs=self.member(value, "inputs", list, place),
+            outputs=self.member(value, "outputs", list, place),
+            attributes=self.attributes(described, kinds, place + "/attributes", opset),
+            overload=self.member(value, "overload", str, place, ""),
+            scope=self.member(value, "scope", str, place, ""),
+            extra=self.unknown(value, members.NODE, place),
+        )
+
+    def attributes(self, values: dict[str, Any], kinds: Mapping[str, str], place: str, opset: Any) -> dict[str, Any]:
+        decoded = {}
+        for name, item in values.items():
+            at = place + pointer(name)
+            try:
+                decoded[name] = self.attribute(item, kinds.get(name), at, opset)
+            except FaultyError as error:
+                self.faults += [fault.under(at) for fault in error.faults]
+        return {name: value for name, value in decoded.items() if value is not None}
+
+    def attribute(self, value: Any, kind: str | None, place: str, opset: Any) -> Any:
+        """The value of an attribute; None if a graph in it has faults of its own, which are noted."""
+        if _is_graph(value):
+            return self.subgraph(value, place, opset)
+        if isinstance(value, list) and value and all(_is_graph(item) for item in value):
+            graphs = tuple(self.subgraph(item, place + pointer(i), opset) for i, item in enumerate(value))
+            return None if None in graphs else graphs
+        return attributes.from_json(value, kind)
+
+    def constant(self, name: str, value: Any) -> Tensor | None:
+        try:
+            return attributes.tensor_from_json(value)
+        except FaultyError as error:
+            self.faults += [fault.under(pointer("graph", "constants", name)) for fault in error.faults]
+            return None
+
+    def parameters(self, described: dict[str, Any]) -> list[Parameter | None]:
+        result: list[Parameter | None] = []
+        for name, value in described.items():
+            place = pointer("parameters", name)
+            if not isinstance(value, dict):
+                self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+                continue
+            extra = self.unknown(value, members.PARAMETER, place)
+            dtype = self.member(value, "dtype", str, place)
+            try:
+                shape = check_shape(self.member(value, "shape", list, place))
+                mask = self.mask(value, shape, place, extra)
+            except FaultyError as error:
+                at = place + ("/mask" if isinstance(error, DocumentError) else "/shape")
+                self.faults += [fault.under(at) for fault in error.faults]
+                continue
+            result.append(self.build(Parameter, place, name=name, dtype=dtype, shape=shape, mask=mask, extra=extra))
+        return result
+
+    def mask(self, value: dict[str, Any], shape: tuple[int, ...], place: str, extra: dict[str, Any]) -> Mask | None:
+        if "mask" not in value:
+            return None
+        described = value["mask"]
+        if not isinstance(described, dict):
+            raise DocumentError("mask", [Fault("TYPE_MISMATCH", "", f"must be an object, not {described!r:.60}")])
+        mask_extra = self.unknown(described, members.MASK, place + "/mask")
+        if mask_extra:
+            extra["mask"] = mask_extra
+        self.mask_elements += math.prod(shape)
+        if self.mask_elements > self.limits.total_mask_elements:
+            limit = self.limits.total_mask_elements
+            message = f"the masks have more than {limit} elements together"
+            advice = f"set {variable('total_mask_elements')} to allow it"
+            raise DocumentError("mask", [Fault("LIMIT_EXCEEDED", "", f"{message}; {advice}")])
+        return encoding.decode(described, shape, self.limits)
+
+    def weights(self, document: dict[str, Any], extra: dict[str, Any]) -> WeightsReference | None:
+        if "weights" not in document:
+            return None
+        value = self.member(document, "weights", dict, "")
+        uri = self.member(value, "uri", str, "/weights")
+        if value.get("format") != "safetensors":
+            self.faults.append(Fault("UNKNOWN_ENCODING", "/weights/format", 'must be "safetensors"'))
+        layout = value.get("layout")
+        if layout not in ("values", "dense"):
+            self.faults.append(Fault("UNKNOWN_ENCODING", "/weights/layout", 'must be "values" or "dense"'))
+        digest = self.member(value, "digest", str, "/weights", "")
+        weights_extra = self.unknown(value, members.WEIGHTS, "/weights")
+        if weights_extra:
+            extra["weights"] = weights_extra
+        return WeightsReference(uri=uri, layout=str(layout), digest=digest or None)
+
+
+def _is_graph(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("type") == "graph"
+
+
+_JSON_NAMES = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
