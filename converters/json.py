@@ -6,7 +6,14 @@ import warnings
 from pathlib import Path
 
 from deepstruct import document, files, jsonprofile, sidecar
-from deepstruct.errors import DeepstructError, DocumentError, DocumentWarning, UnreadableFileError, UsageError
+from deepstruct.errors import (
+    DeepstructError,
+    DocumentError,
+    DocumentWarning,
+    UnreadableFileError,
+    UnsupportedError,
+    UsageError,
+)
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.limits import Limits
@@ -53,7 +60,11 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
             )
         digest = sidecar.write(targets.open(place), model, options.layout, options.progress)
         reference = document.WeightsReference(uri=place.name, layout=options.layout, digest=digest)
-    jsonprofile.write(file, document.to_json(model.structure, reference))
+    written = document.to_json(model.structure, reference)
+    if jsonprofile.depth(written) > Limits().depth:
+        levels = f"{jsonprofile.depth(written)} levels of nesting, and readers accept {Limits().depth}"
+        raise UnsupportedError(f"{path}: a document of this model would have {levels}")
+    jsonprofile.write(file, written)
     return document.unplaced(model.structure) if reference is None else []
 
 

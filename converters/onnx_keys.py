@@ -12,4 +12,7 @@ SCOPE = "deepstruct.scope"
 UNUSED = "deepstruct.unused"
 """On a model: small parameters that no operator uses, name -> JSON form of a constant."""
 
-ALL = (ATTRIBUTES, PARAMETERS, SCOPE, UNUSED)
+MASKS = "deepstruct.masks"
+"""On a model: JSON object, name of a dense tensor -> its mask as in a document, or true for its non-zero entries."""
+
+ALL = (ATTRIBUTES, MASKS, PARAMETERS, SCOPE, UNUSED)

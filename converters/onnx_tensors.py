@@ -57,12 +57,20 @@ def to_array(path: Path, proto: TensorProto) -> NDArray[Any]:
     if proto.data_location == TensorProto.EXTERNAL:
         return _external(path, proto, dtype)
     try:
-        array = numpy_helper.to_array(proto)
+        array = _clean(numpy_helper.to_array(proto), dtype)
     except (ValueError, TypeError, AttributeError) as error:
         raise MalformedFileError(str(path), f"tensor {proto.name!r} is inconsistent: {error}") from error
     if array.shape != tuple(proto.dims):
         raise MalformedFileError(str(path), f"tensor {proto.name!r} is inconsistent: its data have another size")
     return array
+
+
+def _clean(array: NDArray[Any], dtype: str) -> NDArray[Any]:
+    """The same numbers, without what readers leave in the unused bits of types of less than 8 bits."""
+    bits = dtypes.BITS.get(dtype)
+    if bits is None or dtype == "bool":
+        return array
+    return (np.ascontiguousarray(array).view(np.uint8) & np.uint8(2**bits - 1)).view(array.dtype).reshape(array.shape)
 
 
 def _external(path: Path, proto: TensorProto, dtype: str) -> NDArray[Any]:
@@ -74,7 +82,7 @@ def _external(path: Path, proto: TensorProto, dtype: str) -> NDArray[Any]:
         shape = check_shape(tuple(proto.dims))
     except FaultyError as error:
         raise MalformedFileError(str(path), f"tensor {proto.name!r}: {error.faults[0].message}") from error
-    expected = math.prod(shape) * dtypes.to_numpy(dtype).itemsize
+    expected = stored_bytes(dtype, math.prod(shape))
     texts = entries.get("offset", "0"), entries.get("length", str(expected))
     if not all(re.fullmatch(r"[0-9]{1,18}", text) for text in texts):
         raise MalformedFileError(str(path), f"tensor {proto.name!r}: external offset and length are no numbers")
@@ -90,7 +98,18 @@ def _external(path: Path, proto: TensorProto, dtype: str) -> NDArray[Any]:
         if not length:
             return np.empty(shape, dtypes.to_numpy(dtype))
         content = np.memmap(place, dtype=np.uint8, mode="r", offset=offset, shape=(length,))
+    if dtype in dtypes.BITS and dtype != "bool":
+        packed = TensorProto(data_type=proto.data_type, dims=shape, raw_data=content.tobytes())
+        return _clean(numpy_helper.to_array(packed), dtype)
     return np.asarray(content).view(dtypes.to_numpy(dtype)).reshape(shape)
+
+
+def stored_bytes(dtype: str, size: int) -> int:
+    """Bytes of the raw data of a dense tensor; types of less than 8 bits are packed (onnx.proto, TensorProto)."""
+    bits = dtypes.BITS.get(dtype)
+    if bits is None or dtype == "bool":
+        return size * dtypes.to_numpy(dtype).itemsize
+    return (size * bits + 7) // 8
 
 
 @dataclass(frozen=True)
@@ -117,8 +136,6 @@ def from_sparse(path: Path, proto: SparseTensorProto, limits: Limits, name: str 
     if any(extent < 0 for extent in shape) or size > limits.mask_elements:
         bound = f"more than {limits.mask_elements} elements; set {variable('mask_elements')} to allow it"
         raise wrong(f"dims {list(shape)} are negative or have {bound}")
-    if TensorProto.EXTERNAL in (proto.values.data_location, proto.indices.data_location):
-        raise UnsupportedError(f"{path}: sparse tensor {name!r} keeps its entries in an external file")
     values = to_array(path, proto.values).reshape(-1)
     if not values.size and not proto.HasField("indices"):
         indices: NDArray[Any] = np.empty(0, dtype=np.int64)
@@ -146,16 +163,27 @@ def from_sparse(path: Path, proto: SparseTensorProto, limits: Limits, name: str 
     return Sparse(parameter, values)
 
 
+def size_of(proto: TensorProto) -> int:
+    """Number of elements that a tensor claims to have."""
+    return math.prod(proto.dims)
+
+
+def can_be_constant(proto: TensorProto) -> bool:
+    """Whether constants of a structure can have the tensor's dtype."""
+    return proto.data_type not in (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
+
+
 def is_constant(proto: TensorProto) -> bool:
-    """Whether a tensor is part of the structure: a scalar, or small and not of floating point."""
-    size = math.prod(proto.dims)
-    floating = proto.data_type not in _NOT_FLOATING
-    return not proto.dims or (not floating and size <= MAX_ELEMENTS)
+    """Whether a tensor is part of the structure: strings, a scalar, or small and of integers or bools."""
+    if proto.data_type == TensorProto.STRING:
+        return True
+    if not proto.dims:
+        return can_be_constant(proto)
+    return proto.data_type in _INTEGERS and size_of(proto) <= MAX_ELEMENTS
 
 
-_NOT_FLOATING = frozenset(
-    TensorProto.DataType.Value(name)
-    for name in ["BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64", "STRING"]
+_INTEGERS = frozenset(
+    number for name, number in TensorProto.DataType.items() if name == "BOOL" or name.startswith(("INT", "UINT"))
 )
 
 
@@ -169,6 +197,8 @@ def to_constant(path: Path, proto: TensorProto) -> Tensor:
     """A tensor as a constant of the structure."""
     try:
         return Tensor.from_array(to_array(path, proto))
+    except UnicodeDecodeError as error:
+        raise UnsupportedError(f"{path}: tensor {proto.name!r} has strings that are no UTF-8 text") from error
     except FaultyError as error:
         raise UnsupportedError(f"{path}: tensor {proto.name!r}: {error.faults[0].message}") from error
 
@@ -182,10 +212,23 @@ def from_constant(constant: Tensor, name: str = "") -> TensorProto:
     return numpy_helper.from_array(array, name)
 
 
+def head(name: str, dtype: str, shape: tuple[int, ...]) -> TensorProto:
+    """A dense tensor without its numbers."""
+    return TensorProto(name=name, data_type=data_type(dtype), dims=shape)
+
+
+def raw_data(dtype: str, array: NDArray[Any]) -> memoryview:
+    """The bytes of a dense tensor (onnx.proto, TensorProto.raw_data)."""
+    if dtype in dtypes.BITS and dtype != "bool":
+        return memoryview(numpy_helper.from_array(array).raw_data)
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+
+
 def dense(parameter: Parameter, array: NDArray[Any]) -> TensorProto:
     """The dense tensor of a parameter's whole array."""
-    raw = np.ascontiguousarray(array).tobytes()
-    return TensorProto(name=parameter.name, data_type=data_type(parameter.dtype), dims=parameter.shape, raw_data=raw)
+    tensor = head(parameter.name, parameter.dtype, parameter.shape)
+    tensor.raw_data = bytes(raw_data(parameter.dtype, array))
+    return tensor
 
 
 def sparse(parameter: Parameter, mask: Mask, kept: NDArray[Any]) -> SparseTensorProto:

@@ -6,105 +6,208 @@ Tensors are written one after the other, so that memory does not grow with the m
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-import onnx
-from onnx import AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, SparseTensorProto, TensorProto, helper
 
 from deepstruct import attributes as attribute_values
-from deepstruct.converters import onnx_keys, onnx_tensors
+from deepstruct import encoding
+from deepstruct.converters import (
+    onnx_encodings,
+    onnx_graphs,
+    onnx_keys,
+    onnx_messages,
+    onnx_opsets,
+    onnx_packed,
+    onnx_packed_operators,
+    onnx_tensors,
+)
+from deepstruct.converters.onnx_messages import Stream
+from deepstruct.converters.onnx_types import add_types
 from deepstruct.errors import UnsupportedError
 from deepstruct.files import Targets
-from deepstruct.formats import WriteOptions
 from deepstruct.frozen import thaw
 from deepstruct.losses import Loss
+from deepstruct.mask import Mask
 from deepstruct.model import Model, Weights
-from deepstruct.structure import AttributeValue, Parameter, Structure
+from deepstruct.options import WriteOptions
+from deepstruct.structure import Node, Parameter, Structure, walk
 from deepstruct.tensor import MAX_ELEMENTS, Tensor
 from deepstruct.version import __version__
 
-IR_VERSION = 10  # the first with metadata_props on nodes; every onnxruntime since 1.18 accepts it
 _LARGEST = 2**31 - 1  # bytes of one protocol buffer message
+_MARGIN = 2**26  # bytes left for what is not numbers
 
 
 def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> list[Loss]:
-    """Writes an ONNX file.
+    """Writes an ONNX file, and beside it one with external data if it would take 2 GiB or more.
 
     Raises:
-        UnsupportedError: the model has no weights, which ONNX demands, or is larger than one file can be.
+        UnsupportedError: the model has no weights, which ONNX demands, or an option does not fit to it.
     """
-    structure, weights = model.structure, model.weights
-    if weights is None and structure.parameters:
+    if model.weights is None and model.structure.parameters:
         why = "the source has a structure only; --init draws them for a graph"
         raise UnsupportedError(f"ONNX demands weights, and {why}")
-    losses = _write_losses(structure)
-    graph = _graph(structure)
-    proto = ModelProto(
-        ir_version=max(IR_VERSION, _ir_version_of(structure.opset)),
-        producer_name="deepstruct",
-        producer_version=__version__,
-        opset_import=[helper.make_opsetid(domain, version) for domain, version in sorted(structure.opset.items())],
-    )
-    if structure.attributes:
-        text = json.dumps(thaw(structure.attributes), sort_keys=True, ensure_ascii=False)
-        proto.metadata_props.add(key=onnx_keys.ATTRIBUTES, value=text)
-    unused = _unused(structure)
-    if unused and weights is not None:
-        constants = {name: Tensor.from_array(weights[name]) for name in unused}
-        text = json.dumps({name: attribute_values.tensor_to_json(value) for name, value in constants.items()})
-        proto.metadata_props.add(key=onnx_keys.UNUSED, value=text)
-    written = [parameter for parameter in structure.parameters if parameter.name not in unused]
-    small = [p.name for p in written if onnx_tensors.is_small(p)]
-    if small:
-        proto.metadata_props.add(key=onnx_keys.PARAMETERS, value="\n".join(small))
-    _add_types(path, proto, graph, structure)
-    file = targets.open(path)
-    file.write(proto.SerializeToString(deterministic=True))
-    start = _begin_message(file, 7)
-    file.write(graph.SerializeToString(deterministic=True))
-    for parameter in options.progress(written):
-        if weights is None:
-            break
-        number, message = _initializer(parameter, weights, options.sparse_encoding, losses)
-        content = message.SerializeToString(deterministic=True)
-        file.write(_key(number) + _varint(len(content)) + content)
-    _end_message(path, file, start)
-    return losses
+    if options.opset is not None:
+        model = onnx_opsets.with_opset(model, options.opset)
+    return _Writer(model, path, options).write(targets)
 
 
-def _unused(structure: Structure) -> list[str]:
-    """Small parameters that no operator uses, such as the batch counts of batch norm, of which runtimes warn."""
-    used = {name for node in structure.nodes for name in node.inputs} | {value.name for value in structure.outputs}
-    return [
-        p.name
-        for p in structure.parameters
-        if p.name not in used and p.mask is None and p.size <= MAX_ELEMENTS and not p.dtype.startswith("complex")
-    ]
+class _Writer:
+    """Writes one model."""
 
+    def __init__(self, model: Model, path: Path, options: WriteOptions) -> None:
+        self.structure = model.structure
+        self.weights = Weights(model.structure, {}) if model.weights is None else model.weights
+        self.path = path
+        self.options = options
+        chosen = onnx_encodings.choose(model.structure, options.sparse_encoding)
+        self.stored, self.plans = chosen.stored, chosen.plans
+        self.losses = _write_losses(model.structure)
+        self._masks: dict[str, Any] = {}
 
-def _ir_version_of(opset: Mapping[str, int]) -> int:
-    known = [helper.make_opsetid(d, v) for d, v in opset.items() if (d or "ai.onnx", v) in helper.OP_SET_ID_VERSION_MAP]
-    return int(helper.find_min_ir_version_for(known)) if known else IR_VERSION
+    def write(self, targets: Targets) -> list[Loss]:
+        """Writes the files and returns what they do not hold."""
+        structure = self.structure
+        in_graph, unused = self._placed()
+        graph = onnx_graphs.graph_proto(structure, self._embedded)
+        proto = self._model()
+        add_types(self.path, proto, graph, structure)
+        unpacking = self._unpacking(in_graph)
+        proto.functions.extend(unpacking.functions)
+        if unpacking.functions:
+            proto.opset_import.append(helper.make_opsetid(onnx_packed_operators.DOMAIN, onnx_packed_operators.VERSION))
+        graph.initializer.extend(unpacking.initializers)
+        graph.value_info.extend(unpacking.value_info)
+        expected = sum(self.stored[p.name].bytes for p in in_graph)
+        external = self.options.external_data or expected > _LARGEST - _MARGIN
+        file = targets.open(self.path)
+        place = self.path.with_name(self.path.name + ".data")
+        stream = Stream(file, partial(targets.open, place) if external else None, place.name)
+        file.write(proto.SerializeToString(deterministic=True))
+        start = stream.begin(onnx_messages.GRAPH)
+        for node in unpacking.nodes:
+            stream.write(onnx_messages.NODE, node)
+        for parameter in self.options.progress(in_graph):
+            self._write_parameter(stream, parameter)
+        file.write(graph.SerializeToString(deterministic=True))
+        size = stream.end(start)
+        file.write(self._metadata(in_graph, unused).SerializeToString(deterministic=True))
+        if size > _LARGEST:
+            message = f"the model takes {size} bytes, and one ONNX file holds less than 2 GiB"
+            raise UnsupportedError(f"{self.path}: {message}; --external-data puts the numbers into a second one")
+        self.options.report([self.stored[p.name] for p in in_graph])
+        return self.losses
 
+    def _unpacking(self, in_graph: list[Parameter]) -> onnx_packed.Parts:
+        """What decodes the packed parameters of the main graph."""
+        plans = {p.name: self.plans[p.name] for p in in_graph if p.name in self.plans}
+        function = self.options.sparse_encoding != "packed-flat"
+        return onnx_packed.assemble(plans, self.structure.opset.get("", 0), function=function)
 
-def _initializer(
-    parameter: Parameter, weights: Weights, encoding: str, losses: list[Loss]
-) -> tuple[int, TensorProto | onnx.SparseTensorProto]:
-    """Field number in GraphProto and message of a parameter's initializer."""
-    mask = parameter.mask
-    if mask is not None and encoding == "coo" and parameter.shape:
-        return 15, onnx_tensors.sparse(parameter, mask, weights.kept(parameter.name))
-    if mask is not None:
-        why = "a dense initializer does not tell masked from 0; write it sparse, or read it back with --infer-masks"
-        losses.append(Loss("mask", parameter.name, why))
-    return 5, onnx_tensors.dense(parameter, weights[parameter.name])
+    def _placed(self) -> tuple[list[Parameter], list[Parameter]]:
+        """The parameters that become initializers, and those that no operator uses and that are noted beside them.
+
+        Runtimes warn of unused initializers, such as the batch counts of batch norm. Parameters that only functions
+        or attributes use stand there.
+        """
+        structure = self.structure
+        used = {name for node in walk(structure.nodes) for name in node.inputs}
+        used |= {value.name for value in structure.outputs}
+        elsewhere = {name for function in structure.functions for name in function.captured}
+        elsewhere |= {name for node in self._all_nodes() for name in node.references}
+        unused = [
+            p
+            for p in structure.parameters
+            if p.name not in used | elsewhere
+            and p.mask is None
+            and p.size <= MAX_ELEMENTS
+            and not p.dtype.startswith("complex")
+        ]
+        away = {p.name for p in unused} | (elsewhere - used)
+        return [p for p in structure.parameters if p.name not in away], unused
+
+    def _all_nodes(self) -> Iterator[Node]:
+        yield from walk(self.structure.nodes)
+        for function in self.structure.functions:
+            yield from walk(function.nodes)
+
+    def _model(self) -> ModelProto:
+        """The model without its graph."""
+        structure = self.structure
+        proto = ModelProto(
+            ir_version=onnx_opsets.ir_version(structure, self.options.ir_version),
+            producer_name="deepstruct",
+            producer_version=__version__,
+            opset_import=onnx_graphs.opset_ids(structure.opset),
+        )
+        proto.functions.extend(
+            onnx_graphs.function_proto(function, structure, self._embedded) for function in structure.functions
+        )
+        return proto
+
+    def _embedded(self, name: str, sparse: bool | None) -> TensorProto | SparseTensorProto:
+        """The tensor of a parameter that stands within a function or an attribute."""
+        parameter = self.structure.parameter(name)
+        if sparse is None:
+            sparse = self.stored[name].encoding != "dense"
+        if sparse:
+            mask = parameter.mask or Mask.full(parameter.shape)
+            return onnx_tensors.sparse(parameter, mask, self.weights.kept(name))
+        self._note_mask(parameter)
+        return onnx_tensors.dense(parameter, self.weights[name])
+
+    def _write_parameter(self, stream: Stream, parameter: Parameter) -> None:
+        name, mask, stored = parameter.name, parameter.mask, self.stored[parameter.name].encoding
+        if mask is None or stored == "dense":
+            self._note_mask(parameter)
+            stream.write_dense(onnx_messages.INITIALIZER, parameter, self.weights[name])
+        elif name in self.plans:
+            for tensor in onnx_packed.initializers(self.plans[name], mask, self.weights.kept(name)):
+                stream.write(onnx_messages.INITIALIZER, stream.placed(tensor))
+        else:
+            sparse = onnx_tensors.sparse(parameter, mask, self.weights.kept(name))
+            sparse.values.CopyFrom(stream.placed(sparse.values))
+            if stored == "coo":
+                stream.write(onnx_messages.SPARSE_INITIALIZER, sparse)
+            else:
+                node = helper.make_node("Constant", [], [name], name, sparse_value=sparse)
+                stream.write(onnx_messages.NODE, node)
+
+    def _note_mask(self, parameter: Parameter) -> None:
+        """Notes the mask of a dense tensor, which a reader finds again by itself unless a kept entry is 0."""
+        mask = parameter.mask
+        if mask is not None:
+            ambiguous = bool((self.weights.kept(parameter.name) == 0).any())
+            self._masks[parameter.name] = encoding.encode(mask) if ambiguous else True
+
+    def _metadata(self, in_graph: list[Parameter], unused: list[Parameter]) -> ModelProto:
+        """What ONNX has no field for, which is known once all tensors are written."""
+        proto = ModelProto()
+        if self.structure.attributes:
+            text = json.dumps(thaw(self.structure.attributes), sort_keys=True, ensure_ascii=False)
+            proto.metadata_props.add(key=onnx_keys.ATTRIBUTES, value=text)
+        if unused:
+            constants = {p.name: Tensor.from_array(self.weights[p.name]) for p in unused}
+            text = json.dumps({name: attribute_values.tensor_to_json(value) for name, value in constants.items()})
+            proto.metadata_props.add(key=onnx_keys.UNUSED, value=text)
+        small = [p.name for p in in_graph if onnx_tensors.is_small(p)]
+        if small:
+            proto.metadata_props.add(key=onnx_keys.PARAMETERS, value="\n".join(small))
+        if self._masks:
+            proto.metadata_props.add(key=onnx_keys.MASKS, value=json.dumps(self._masks, separators=(",", ":")))
+        return proto
 
 
 def _write_losses(structure: Structure) -> list[Loss]:
     owners: list[tuple[str, Any]] = [("document", structure)]
-    owners += [(node.name, node) for node in structure.nodes]
+    for nodes in (structure.nodes, *(function.nodes for function in structure.functions)):
+        owners += [(node.name, node) for node in walk(nodes)]
+        owners += [(graph.name, graph) for node in walk(nodes) for graph in node.graphs]
+    owners += [(function.name, function) for function in structure.functions]
     owners += [(parameter.name, parameter) for parameter in structure.parameters]
     owners += [(value.name, value) for value in (*structure.inputs, *structure.outputs)]
     return [
@@ -112,88 +215,3 @@ def _write_losses(structure: Structure) -> list[Loss]:
         for name, item in owners
         if item.extra
     ]
-
-
-def _graph(structure: Structure) -> GraphProto:
-    """The graph without its parameters."""
-    graph = GraphProto(name=structure.name)
-    graph.input.extend(_value(v.name, v.dtype, v.shape) for v in structure.inputs)
-    graph.output.extend(_value(v.name, v.dtype, v.shape) for v in structure.outputs)
-    graph.initializer.extend(onnx_tensors.from_constant(c, name) for name, c in sorted(structure.constants.items()))
-    for node in structure.nodes:
-        proto = graph.node.add(
-            name=node.name, op_type=node.op_type, domain=node.domain, input=node.inputs, output=node.outputs
-        )
-        kinds = attribute_values.kinds(node.domain, node.op_type, structure.opset)
-        for name, value in sorted(node.attributes.items()):
-            proto.attribute.append(_attribute(name, value, kinds.get(name)))
-        if node.scope:
-            proto.metadata_props.add(key=onnx_keys.SCOPE, value=node.scope)
-    return graph
-
-
-def _value(name: str, dtype: str, shape: Any) -> ValueInfoProto:
-    return helper.make_tensor_value_info(name, onnx_tensors.data_type(dtype), shape)
-
-
-def _attribute(name: str, value: AttributeValue, kind: str | None) -> AttributeProto:
-    if isinstance(value, Tensor):
-        return helper.make_attribute(name, onnx_tensors.from_constant(value))
-    number = AttributeProto.AttributeType.Value(kind) if kind else AttributeProto.INTS
-    return helper.make_attribute(name, value, attr_type=number if value == () else None)
-
-
-def _add_types(path: Path, proto: ModelProto, graph: GraphProto, structure: Structure) -> None:
-    """Adds the types of the values between the nodes, which inference cannot find once weights are sparse.
-
-    They are inferred on a twin in which every parameter is a graph input. An output whose rank the structure leaves
-    open gets the inferred shape too, since onnx.checker demands one.
-
-    Raises:
-        UnsupportedError: types or shapes are not what the operators take, so no runtime would accept the model.
-    """
-    twin = ModelProto()
-    twin.CopyFrom(proto)
-    twin.graph.CopyFrom(graph)
-    twin.graph.input.extend(_value(p.name, p.dtype, p.shape) for p in structure.parameters)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(twin, check_type=True, strict_mode=True)
-    except onnx.shape_inference.InferenceError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise UnsupportedError(f"{path}: ONNX does not allow this structure: {reason}") from error
-    graph.value_info.extend(inferred.graph.value_info)
-    for output, found in zip(graph.output, inferred.graph.output, strict=True):
-        if not output.type.tensor_type.HasField("shape"):
-            output.CopyFrom(found)
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
-
-
-def _key(field: int) -> bytes:
-    """Key of a length-delimited field (https://protobuf.dev/programming-guides/encoding/)."""
-    return _varint(field << 3 | 2)
-
-
-def _begin_message(file: IO[bytes], field: int) -> int:
-    """Opens a field whose length is not known yet; returns where its content begins."""
-    file.write(_key(field) + b"\0" * 5)
-    return file.tell()
-
-
-def _end_message(path: Path, file: IO[bytes], start: int) -> None:
-    """Closes the field: its length becomes a varint padded to 5 bytes, which every decoder reads."""
-    end = file.tell()
-    if end > _LARGEST:
-        raise UnsupportedError(f"{path}: the model takes {end} bytes, and one ONNX file holds less than 2 GiB")
-    length = end - start
-    septets = [(length >> (7 * i)) & 0x7F for i in range(5)]
-    file.seek(start - 5)
-    file.write(bytes(septet | (0x80 if i < 4 else 0) for i, septet in enumerate(septets)))
-    file.seek(end)

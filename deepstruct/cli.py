@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import click
 from deepstruct import cli_reports
 from deepstruct.cli_options import expansion_options, from_option, json_option, reading_options
 from deepstruct.errors import UsageError
+from deepstruct.options import NO_MASK, StoredTensor
 from deepstruct.running import say
 from deepstruct.version import __version__
 
@@ -49,11 +52,17 @@ for _command in (cli_reports.info, cli_reports.analyze, cli_reports.diff):
 )
 @click.option(
     "--sparse-encoding",
-    type=click.Choice(["coo", "dense"]),
-    default="coo",
+    type=click.Choice(["auto", "dense", "coo", "constant", "packed", "packed-flat"]),
+    default="auto",
     show_default=True,
-    help="Masked weights in ONNX: sparse initializers with their mask, or dense ones with zeros.",
+    help="Masked weights in ONNX: sparse initializers (coo), sparse constants, codes that the runtime decodes when it "
+    "loads the model (packed, or packed-flat without a function), dense with zeros, or the smallest of each.",
 )
+@click.option(
+    "--opset", type=click.IntRange(min=1), metavar="N", help="Version of the operators in ONNX to convert to."
+)
+@click.option("--ir-version", type=click.IntRange(min=1), metavar="N", help="Version of the ONNX file format to write.")
+@click.option("--external-data", is_flag=True, help="Put the numbers of an ONNX model into a second file.")
 @click.option(
     "--order",
     type=click.IntRange(0, 2),
@@ -106,16 +115,35 @@ def convert(
             progress=_progress,
             **options,
         )
+        if target == "-" and len(report.files) > 1:
+            raise UsageError("standard output has no place for a second file with the numbers of the model")
     losses = [{"what": loss.what, "where": loss.where, "why": loss.why} for loss in report.losses]
     written = () if target == "-" else report.files
     if as_json and target != "-":
         files = [{"path": str(path), "bytes": size} for path, size in written]
-        click.echo(json.dumps({"written": files, "losses": losses}))
+        tensors = {"tensors": [asdict(tensor) for tensor in report.tensors]} if report.tensors else {}
+        click.echo(json.dumps({"written": files, "losses": losses, **tensors}))
         return
+    for line in _encodings(report.tensors):
+        say(line)
     for loss in report.losses:
         say(f"not carried: {loss}")
     if written:
         say("wrote " + ", ".join(f"{path} ({_bytes(size)})" for path, size in written))
+
+
+def _encodings(tensors: Sequence[StoredTensor]) -> Iterator[str]:
+    """How masked tensors are stored: a line for each encoding and reason."""
+    groups: dict[tuple[str, str], list[StoredTensor]] = {}
+    for tensor in tensors:
+        groups.setdefault((tensor.encoding, tensor.reason), []).append(tensor)
+    if all(reason == NO_MASK for _, reason in groups):
+        return
+    for (encoding, reason), group in groups.items():
+        stored, dense = sum(tensor.bytes for tensor in group), sum(tensor.dense_bytes for tensor in group)
+        instead = f" instead of {_bytes(dense)}" if encoding != "dense" else ""
+        plural = "s" if len(group) > 1 else ""
+        yield f"stored {len(group)} tensor{plural} {encoding} ({reason}): {_bytes(stored)}{instead}"
 
 
 @cli.command()

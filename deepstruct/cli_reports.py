@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal
 
 import click
@@ -12,6 +13,7 @@ from deepstruct.errors import UsageError
 
 if TYPE_CHECKING:
     from deepstruct.comparison import Difference
+    from deepstruct.ledger import LedgerEntry
     from deepstruct.model import Model
     from deepstruct.structure import Structure
 
@@ -26,11 +28,15 @@ def info(path: str, source_format: str | None, as_json: bool, **options: Any) ->
 
     Shape, connections, density and bytes of each parameter, and totals. "-" is standard input.
     """
-    from deepstruct import summary
+    from deepstruct import io, streams, summary
 
-    found = summary.summarise(_structure(path, source_format, options))
+    with streams.source(path) as readable:
+        structure = io.load(readable, format=source_format, losses=[], weights=False, **options).structure
+        ledger = io.ledger(readable, format=source_format, **options)
+    found = summary.summarise(structure)
     if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
+        entries = {"ledger": [asdict(entry) | {"best": entry.best} for entry in ledger]} if ledger else {}
+        click.echo(json.dumps(found.to_json() | entries, indent=1))
         return
     from tabulate import tabulate
 
@@ -67,6 +73,25 @@ def info(path: str, source_format: str | None, as_json: bool, **options: Any) ->
     ]
     align = ("left", "left", "left", "right", "right", "right", "right", "right", "left")
     click.echo(tabulate(rows, headers, tablefmt="github", colalign=align, intfmt=","))
+    if ledger:
+        click.echo("\nbytes in each encoding, where zeros of matrices are left out:\n")
+        click.echo(_ledger_table(ledger))
+
+
+def _ledger_table(ledger: tuple[LedgerEntry, ...]) -> str:
+    from tabulate import tabulate
+
+    encodings = list(ledger[0].by_encoding)
+    rows: list[list[Any]] = []
+    for entry in ledger:
+        sizes = [entry.by_encoding[name] for name in encodings]
+        rows.append([entry.name, entry.nnz, entry.encoding, entry.bytes, *sizes, entry.best])
+    sums = [sum(row[column] for row in rows if row[column] is not None) for column in (1, 3, 4)]
+    best = sum(entry.by_encoding[entry.best] or 0 for entry in ledger)
+    rows.append(["total", sums[0], "", sums[1], sums[2], *[None] * (len(encodings) - 1), f"{best:,}"])
+    headers = ["parameter", "not 0", "stored as", "bytes", *encodings, "smallest"]
+    align = ("left", "right", "left", *["right"] * (len(encodings) + 1), "left")
+    return tabulate(rows, headers, tablefmt="github", colalign=align, intfmt=",", missingval="-")
 
 
 @click.command()

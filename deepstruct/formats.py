@@ -22,6 +22,7 @@ from deepstruct.options import ReadOptions, WriteOptions
 
 if TYPE_CHECKING:
     from deepstruct.files import Targets
+    from deepstruct.ledger import LedgerEntry
     from deepstruct.model import Model
 
 __all__ = [
@@ -55,6 +56,9 @@ class Converter(Protocol):
     def write(self, model: Model, path: Path, targets: Targets, options: WriteOptions) -> list[Loss]:
         """Writes a model through `targets` and returns what the format could not carry."""
 
+    def ledger(self, path: Path, options: ReadOptions) -> tuple[LedgerEntry, ...]:
+        """What each tensor of a file takes, and would take in each encoding of the format."""
+
     def from_object(self, value: Any, losses: list[Loss], **options: Any) -> Model:
         """The model of a live object of the row's `object_type`; options are those of `deepstruct.from_module`."""
 
@@ -75,6 +79,7 @@ class Format:
         magic: byte strings that files may begin with.
         recognises: whether a file is of this format, from its first bytes (`deepstruct.recognition.WINDOW`), where
             other formats share the suffix or the magic.
+        ledger: whether its files have several encodings of a tensor, and the converter a `ledger` of them.
         object_type: ``module:class`` of live objects that `from_object` takes, or ``""``.
         requires: import names of packages that the converter needs: the one to install, then what comes with it.
         extra: optional dependency group of deepstruct that installs them.
@@ -91,6 +96,7 @@ class Format:
     options: frozenset[str] = frozenset()
     magic: tuple[bytes, ...] = ()
     recognises: Callable[[bytes], bool] | None = None
+    ledger: bool = False
     object_type: str = ""
     requires: tuple[str, ...] = ()
     extra: str = ""
@@ -130,13 +136,14 @@ BUILT_IN: tuple[Format, ...] = (
     ),
     Format(
         name="onnx",
-        summary="ONNX model, masked weights as sparse initializers",
+        summary="ONNX model, masked weights in the smallest of several encodings",
         suffixes=(".onnx",),
         converter="deepstruct.converters.onnx",
         reads=True,
         writes=True,
         carries=_EVERYTHING,
-        options=frozenset({"infer_masks", "sparse_encoding"}),
+        options=frozenset({"infer_masks", "sparse_encoding", "opset", "ir_version", "external_data"}),
+        ledger=True,
         requires=("onnx", "google"),
         extra="onnx",
         specification="https://onnx.ai/onnx/repo-docs/IR.html",

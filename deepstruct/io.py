@@ -17,12 +17,14 @@ from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.limits import Limits
 from deepstruct.losses import Loss
 from deepstruct.model import Model
-from deepstruct.options import Order, Unknown
+from deepstruct.options import Order, StoredTensor, Unknown
 from deepstruct.structure import Structure
 
 if TYPE_CHECKING:
     import networkx as nx
     import torch
+
+    from deepstruct.ledger import LedgerEntry
 
     PathLike = str | os.PathLike[str]
 
@@ -34,10 +36,12 @@ class Report:
     Attributes:
         files: path and size in bytes of each file.
         losses: what the target could not carry.
+        tensors: how each tensor is stored, if the format has several ways.
     """
 
     files: tuple[tuple[Path, int], ...]
     losses: tuple[Loss, ...]
+    tensors: tuple[StoredTensor, ...] = ()
 
 
 def load(
@@ -68,6 +72,25 @@ def load(
     if losses is None:
         _warn(str(place), collected)
     return model
+
+
+def ledger(path: PathLike, *, format: str | None = None, **options: Any) -> tuple[LedgerEntry, ...]:
+    """What each tensor of a file takes, and would take in each encoding of its format; empty if that has one only.
+
+    Args:
+        path: of the file.
+        format: name of the format, else told from suffix and content.
+        options: fields of `deepstruct.formats.ReadOptions`.
+
+    Raises:
+        DeepstructError: of the kind that says what is wrong.
+    """
+    place = Path(path)
+    row = formats.of_source(place, format)
+    if not row.ledger:
+        return ()
+    with files.reading(place):
+        return row.load().ledger(place, _options(ReadOptions, row, options))
 
 
 def save(
@@ -316,7 +339,7 @@ def _options(kind: type[Any], row: formats.Format, options: dict[str, Any]) -> A
     for name, value in options.items():
         if name not in kind.__dataclass_fields__:
             raise UsageError(f"{name!r} is no option of {kind.__name__}")
-        default = name in ("weights", "limits", "progress") or value == getattr(kind(), name)
+        default = name in ("weights", "limits", "progress", "report") or value == getattr(kind(), name)
         if not default and name not in row.options:
             spelled = "--" + name.replace("_", "-")
             raise UsageError(f"{spelled} means nothing for the format {row.name!r}")
@@ -335,7 +358,8 @@ def _write(
     options: dict[str, Any],
 ) -> Report:
     row = formats.of_target(path, format_name)
-    chosen = _options(WriteOptions, row, options)
+    tensors: list[StoredTensor] = []
+    chosen = _options(WriteOptions, row, {"report": tensors.extend, **options})
     if not chosen.weights:
         model = Model(model.structure)
     converter = row.load()
@@ -343,4 +367,4 @@ def _write(
         losses += converter.write(model, path, targets, chosen)
         if fail_on_loss and losses:
             raise LossError(losses)
-    return Report(targets.sizes(), tuple(losses))
+    return Report(targets.sizes(), tuple(losses), tuple(tensors))

@@ -13,11 +13,38 @@ if TYPE_CHECKING:
     from deepstruct.structure import Parameter
 
 Layout = Literal["values", "dense"]
-SparseEncoding = Literal["coo", "dense"]
+SparseEncoding = Literal["auto", "dense", "coo", "constant", "packed", "packed-flat"]
 Order = Literal[0, 1, 2]
 UnitOrder = Literal[0, 1]
 Orientation = Literal["vertex-order"]
 Unknown = Literal["error", "full"]
+
+
+NO_MASK = "it has no mask"
+"""Why a tensor is dense that has nothing to leave out."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """How a writer has stored the numbers of a parameter.
+
+    Attributes:
+        name: of the parameter.
+        encoding: what the format calls it.
+        bytes: that the numbers take, those of the mask included.
+        dense_bytes: that all entries would take.
+        reason: why this encoding.
+    """
+
+    name: str
+    encoding: str
+    bytes: int
+    dense_bytes: int
+    reason: str
+
+
+def no_report(_stored: Sequence[StoredTensor]) -> None:
+    """Nobody asks how tensors are stored."""
 
 
 def no_progress(parameters: Iterable[Parameter]) -> Iterable[Parameter]:
@@ -97,28 +124,40 @@ class WriteOptions:
     Attributes:
         weights: write numbers too, not the structure alone.
         layout: of a document's weights file: the entries that exist, or whole tensors.
-        sparse_encoding: of masked ONNX initializers: sparse with their mask, or dense with zeros.
+        sparse_encoding: of masked tensors in ONNX, see `docs/converters.md`; ``auto`` takes the smallest of each.
+        opset: version of ONNX's own operators to write; None keeps the structure's.
+        ir_version: version of the ONNX file format to write; None takes the oldest that holds the model.
+        external_data: put the numbers of an ONNX model into a second file even if one would be enough.
         order: of the graph that is written: 0 units, 1 channels, 2 layers; None lets the structure decide.
         depth: levels of the scope that a vertex of a graph of order 2 is; None for single layers.
         input_shapes: name of an input -> its extents, for graphs of order 0 and 1, where they are open.
         unknown: of operators whose units are not known, in graphs of order 0 and 1: ``error``, or ``full`` to connect
             all of their outputs with all of their inputs.
         progress: wraps the parameters while their numbers are written.
+        report: is told how tensors are stored, by writers that can choose.
     """
 
     weights: bool = True
     layout: Layout = "values"
-    sparse_encoding: SparseEncoding = "coo"
+    sparse_encoding: SparseEncoding = "auto"
+    opset: int | None = None
+    ir_version: int | None = None
+    external_data: bool = False
     order: int | None = None
     depth: int | None = None
     input_shapes: Mapping[str, Sequence[int]] | None = None
     unknown: Unknown = "error"
     progress: Callable[[Iterable[Parameter]], Iterable[Parameter]] = no_progress
+    report: Callable[[Sequence[StoredTensor]], None] = no_report
 
     def __post_init__(self) -> None:
         _require_choice(self, "weights", (True, False))
         _require_choice(self, "layout", get_args(Layout))
         _require_choice(self, "sparse_encoding", get_args(SparseEncoding))
+        for name in ("opset", "ir_version"):
+            if getattr(self, name) is not None:
+                _require_count(self, name, 1)
+        _require_choice(self, "external_data", (True, False))
         if self.order is not None:
             _require_choice(self, "order", get_args(Order))
         if self.depth is not None:

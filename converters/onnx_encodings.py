@@ -1,0 +1,130 @@
+"""Which encoding each tensor of an ONNX file gets, by the bytes that each takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from deepstruct.converters import onnx_messages, onnx_packed, onnx_tensors
+from deepstruct.converters.onnx_packed import Plan
+from deepstruct.errors import UnsupportedError
+from deepstruct.options import NO_MASK, SparseEncoding, StoredTensor
+from deepstruct.structure import Parameter, Structure
+
+CONSTANT_OPSET = 11
+"""The first opset in which Constant has ``sparse_value``."""
+
+_LARGEST_SPARSE = 2**31 - 1  # bytes of the dense tensor that onnxruntime makes of a standard sparse one
+_SPARSE_BYTES = 32  # of messages around values and indices, beyond those around dense numbers
+_NODE_BYTES = 64  # of a Constant around a sparse tensor, without the name
+_NOT_SPARSE = frozenset({"int4", "uint4", "int2", "uint2", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn", "string"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Bytes of one tensor in each encoding; None where the encoding cannot hold it.
+
+    Attributes:
+        dense: the numbers of all entries.
+        coo: kept values and indices in a sparse initializer.
+        constant: the same in a Constant.
+        packed: codes and kept values, and the nodes that decode them.
+        plan: how it would be packed.
+    """
+
+    dense: int
+    coo: int | None
+    constant: int | None
+    packed: int | None
+    plan: Plan | None
+
+    def of(self, encoding: str) -> int | None:
+        """Bytes in an encoding of `deepstruct.options.SparseEncoding`."""
+        found: int | None = getattr(self, encoding.removesuffix("-flat"))
+        return found
+
+
+def measure(parameter: Parameter, opset: int, *, flat: bool = False) -> Sizes:
+    """The sizes of a parameter with its mask, or of one without, which is dense.
+
+    Args:
+        parameter: to store.
+        opset: version of ONNX's own operators that the model uses.
+        flat: whether packed tensors are decoded without functions.
+    """
+    dense = onnx_tensors.stored_bytes(parameter.dtype, parameter.size)
+    mask = parameter.mask
+    if mask is None or not parameter.size or parameter.dtype in _NOT_SPARSE:
+        return Sizes(dense, None, None, None, None)
+    plan, packed = None, None
+    if onnx_packed.fits(parameter.dtype, opset):
+        plan = onnx_packed.plan(parameter.name, mask, parameter.dtype)
+        nodes = onnx_packed.assemble({parameter.name: plan}, opset, function=not flat).nodes
+        heads = sum(_SPARSE_BYTES + 2 * len(chunk.name.encode()) for chunk in plan.chunks)
+        packed = plan.payload + heads + sum(node.ByteSize() + 4 for node in nodes)
+    if not parameter.shape or dense > _LARGEST_SPARSE:
+        return Sizes(dense, None, None, packed, plan)
+    values = onnx_tensors.stored_bytes(parameter.dtype, mask.nnz)
+    coo = values + onnx_messages.varint_bytes(mask.indices()) + _SPARSE_BYTES
+    constant = coo + _NODE_BYTES + 2 * len(parameter.name.encode())
+    return Sizes(dense, coo, constant if opset >= CONSTANT_OPSET else None, packed, plan)
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How every parameter of a structure is stored.
+
+    Attributes:
+        stored: by name of the parameter.
+        plans: of those that are packed, by name.
+    """
+
+    stored: dict[str, StoredTensor]
+    plans: dict[str, Plan]
+
+
+def choose(structure: Structure, wanted: SparseEncoding) -> Choice:
+    """The encoding that each parameter gets, none of them ``auto``.
+
+    Raises:
+        UnsupportedError: the model's opset has no such encoding.
+    """
+    opset = structure.opset.get("", 0)
+    if wanted == "constant" and opset < CONSTANT_OPSET:
+        raise UnsupportedError(
+            f"Constant has sparse values from opset {CONSTANT_OPSET} on, not in {opset}; use --opset"
+        )
+    if wanted.startswith("packed") and not onnx_packed.fits("float32", opset):
+        raise UnsupportedError(f"opset {opset} lacks operators that decode packed tensors; use --opset")
+    flat = wanted == "packed-flat"
+    sizes = {parameter.name: measure(parameter, opset, flat=flat) for parameter in structure.parameters}
+    masked = {parameter.name for parameter in structure.parameters if parameter.mask is not None}
+    smallest = _smallest({name: sizes[name] for name in sizes if name in masked}, opset) if wanted == "auto" else {}
+    stored = {}
+    for name, found in sizes.items():
+        encoding, reason = "dense", NO_MASK
+        if name in smallest:
+            encoding, reason = smallest[name], "the smallest"
+        elif name in masked and found.of(wanted) is not None:
+            encoding, reason = wanted, "as asked for"
+        elif name in masked:
+            reason = f"{wanted} cannot hold it"
+        stored[name] = StoredTensor(name, encoding, found.of(encoding) or 0, found.dense, reason)
+    plans = {name: found.plan for name, found in sizes.items() if stored[name].encoding.startswith("packed")}
+    return Choice(stored, {name: plan for name, plan in plans.items() if plan is not None})
+
+
+def _smallest(sizes: Mapping[str, Sizes], opset: int) -> dict[str, str]:
+    """The smallest encoding of each tensor; what all packed tensors share must be worth it."""
+    standard = {name: _least(found, ("dense", "coo", "constant")) for name, found in sizes.items()}
+    best = {name: _least(found, ("dense", "coo", "constant", "packed")) for name, found in sizes.items()}
+    plans = {name: plan for name, found in sizes.items() if best[name] == "packed" and (plan := found.plan)}
+    parts = onnx_packed.assemble(plans, opset, function=True)
+    shared = sum(f.ByteSize() for f in parts.functions) + sum(t.ByteSize() for t in parts.initializers)
+    gain = sum((sizes[name].of(standard[name]) or 0) - (sizes[name].of(best[name]) or 0) for name in sizes)
+    return best if gain > shared else standard
+
+
+def _least(sizes: Sizes, encodings: tuple[str, ...]) -> str:
+    possible = [(size, position) for position, name in enumerate(encodings) if (size := sizes.of(name)) is not None]
+    return encodings[min(possible)[1]]

@@ -1,0 +1,167 @@
+"""The initializers and constants of an ONNX model, wherever they stand, as those of one structure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import ModelProto, SparseTensorProto, TensorProto
+
+from deepstruct import attributes, encoding, jsonprofile
+from deepstruct.converters import onnx_keys, onnx_tensors
+from deepstruct.errors import FaultyError, MalformedFileError
+from deepstruct.losses import Loss
+from deepstruct.mask import Mask
+from deepstruct.options import ReadOptions
+from deepstruct.structure import Parameter, ValueInfo
+from deepstruct.tensor import Tensor
+
+
+class Initializers:
+    """Collects tensors under names that are unique in the whole model.
+
+    Attributes:
+        parameters: by name.
+        constants: by name.
+        stored: name of a parameter -> encoding and bytes that the file has it in.
+    """
+
+    def __init__(self, path: Path, options: ReadOptions, losses: list[Loss]) -> None:
+        self.path = path
+        self.losses = losses
+        self.options = options
+        self.parameters: dict[str, Parameter] = {}
+        self.constants: dict[str, Tensor] = {}
+        self.stored: dict[str, tuple[str, int]] = {}
+        self._small: set[str] = set()
+        self._masks: dict[str, Any] = {}
+        self._dense: dict[str, TensorProto] = {}
+        self._kept: dict[str, NDArray[Any]] = {}
+
+    def declare(self, proto: ModelProto) -> None:
+        """Notes which tensors are parameters although they are as small as constants, and the masks of dense ones.
+
+        Raises:
+            MalformedFileError: the notes are not what `deepstruct` writes.
+        """
+        for entry in proto.metadata_props:
+            if entry.key == onnx_keys.PARAMETERS:
+                self._small = set(entry.value.split("\n"))
+            if entry.key == onnx_keys.MASKS:
+                self._masks = self._json_object(entry.key, entry.value)
+
+    def _json_object(self, key: str, text: str) -> dict[str, Any]:
+        try:
+            found = jsonprofile.parse(text.encode(), self.options.limits)
+        except FaultyError as error:
+            raise MalformedFileError(str(self.path), f"metadata {key!r}: {error.faults[0]}") from error
+        if not isinstance(found, dict):
+            raise MalformedFileError(str(self.path), f"metadata {key!r} is no JSON object")
+        return found
+
+    def add_dense(self, proto: TensorProto, name: str) -> None:
+        """Adds a tensor; small ones that are no weights become constants.
+
+        Raises:
+            MalformedFileError: it is inconsistent, or its name is taken.
+            UnsupportedError: a constant of a dtype that constants cannot have.
+        """
+        self._require_new(name)
+        if onnx_tensors.is_constant(proto) and name not in self._small:
+            self.constants[name] = onnx_tensors.to_constant(self.path, proto)
+            return
+        dtype = onnx_tensors.dtype_name(self.path, name, proto.data_type)
+        array = onnx_tensors.to_array(self.path, proto)
+        mask = Mask.of_zeros(array) if self.options.infer_masks else None
+        if name in self._masks:
+            mask = self._noted_mask(name, array)
+        self.parameters[name] = Parameter(name, dtype, tuple(proto.dims), mask)
+        self.stored[name] = "dense", onnx_tensors.stored_bytes(dtype, array.size)
+        self._dense[name] = proto
+
+    def _noted_mask(self, name: str, array: NDArray[Any]) -> Mask | None:
+        """The mask that is noted for a dense tensor; None if an entry that it leaves out is not 0 any more."""
+        present = np.asarray(array != 0)
+        if self._masks[name] is True:
+            return Mask.from_array(present)
+        try:
+            mask = encoding.decode(self._masks[name], array.shape, self.options.limits)
+        except FaultyError as error:
+            raise MalformedFileError(str(self.path), f"mask of {name!r}: {error.faults[0]}") from error
+        if bool(present.reshape(-1)[~mask.flat()].any()):
+            self.losses.append(Loss("mask", name, "entries that it leaves out are not 0 any more"))
+            return None
+        return mask
+
+    def add_sparse(self, proto: SparseTensorProto, name: str, stored_as: str) -> None:
+        """Adds a sparse tensor, whose entries are its mask, from an initializer (``coo``) or a ``constant``.
+
+        Raises:
+            MalformedFileError: it is inconsistent, or its name is taken.
+        """
+        self._require_new(name)
+        sparse = onnx_tensors.from_sparse(self.path, proto, self.options.limits, name)
+        self.add_kept(sparse.parameter, sparse.kept, stored_as, proto.ByteSize())
+
+    def add_kept(self, parameter: Parameter, kept: NDArray[Any], stored_as: str, size: int) -> None:
+        """Adds a parameter with the entries that exist, in mask order, and with what the file has of it.
+
+        Raises:
+            MalformedFileError: its name is taken.
+        """
+        self._require_new(parameter.name)
+        self.parameters[parameter.name], self._kept[parameter.name] = parameter, kept
+        self.stored[parameter.name] = stored_as, size
+
+    def add_unused(self, proto: ModelProto) -> None:
+        """Adds the parameters that are noted beside the graph, because no operator uses them.
+
+        Raises:
+            MalformedFileError: the note is not what `deepstruct` writes.
+        """
+        for entry in proto.metadata_props:
+            if entry.key == onnx_keys.UNUSED:
+                noted = self._json_object(entry.key, entry.value)
+                try:
+                    constants = {name: attributes.tensor_from_json(value) for name, value in noted.items()}
+                except FaultyError as error:
+                    raise MalformedFileError(str(self.path), f"metadata {entry.key!r}: {error.faults[0]}") from error
+                for name, constant in constants.items():
+                    array = constant.to_array().reshape(-1)
+                    self.add_kept(Parameter(name, constant.dtype, constant.shape), array, "noted", array.nbytes)
+
+    def _require_new(self, name: str) -> None:
+        if not name:
+            raise MalformedFileError(str(self.path), "an initializer has no name")
+        if name in self.parameters or name in self.constants:
+            raise MalformedFileError(str(self.path), f"two initializers are called {name!r}")
+
+    def without_defaults(self, inputs: Iterable[ValueInfo]) -> tuple[ValueInfo, ...]:
+        """The graph inputs that are no mere declaration of an initializer, as IR versions before 4 demand it.
+
+        Raises:
+            MalformedFileError: an initializer is not what it is declared to be.
+        """
+        return tuple(value for value in inputs if not self._initialises(value))
+
+    def _initialises(self, value: ValueInfo) -> bool:
+        tensor = self.parameters.get(value.name) or self.constants.get(value.name)
+        if tensor is None:
+            return False
+        declared = value.shape if value.shape is not None else tensor.shape
+        fits = len(declared) == len(tensor.shape) and all(
+            dim == extent or not isinstance(dim, int) for dim, extent in zip(declared, tensor.shape, strict=True)
+        )
+        if value.dtype != tensor.dtype or value.containers or not fits:
+            message = f"the initializer {value.name!r} is {tensor.dtype} {list(tensor.shape)}, but declared otherwise"
+            raise MalformedFileError(str(self.path), message)
+        return True
+
+    def load(self, parameter: Parameter) -> NDArray[Any]:
+        """The numbers of a parameter: all entries, or those that exist."""
+        if parameter.name in self._kept:
+            return self._kept[parameter.name]
+        return onnx_tensors.to_array(self.path, self._dense[parameter.name])
