@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from onnx import (
@@ -36,17 +38,44 @@ from deepstruct.tensor import Tensor
 Stored = Callable[[str, bool | None], TensorProto | SparseTensorProto]
 """The tensor of a parameter by name, for places outside of the main graph: dense, sparse, or (None) what is smaller."""
 
-_FIELDS = {"STRING": "s", "TENSOR": "t", "GRAPH": "g", "SPARSE_TENSOR": "sparse_tensor", "TYPE_PROTO": "tp"}
-
 
 def graph_proto(structure: Structure, stored: Stored) -> GraphProto:
     """The main graph with its constants, but without its parameters."""
     graph = GraphProto(name=structure.name)
     graph.input.extend(map(value_proto, structure.inputs))
     graph.output.extend(map(value_proto, structure.outputs))
-    graph.initializer.extend(onnx_tensors.from_constant(c, name) for name, c in sorted(structure.constants.items()))
-    graph.node.extend(_nodes(structure.nodes, structure.opset, stored))
+    homes = _homes(structure)
+    inner = {name for names in homes.values() for name in names}
+    graph.initializer.extend(
+        onnx_tensors.from_constant(constant, name)
+        for name, constant in sorted(structure.constants.items())
+        if name not in inner
+    )
+    graph.node.extend(_Writer(structure.opset, stored, homes, structure.constants).nodes(structure.nodes))
     return graph
+
+
+def _homes(structure: Structure) -> dict[int, list[str]]:
+    """Graph within a node, by its id -> constants that nothing outside of it uses.
+
+    They stand in it, since some evaluators hide the outside from the bodies of some operators.
+    """
+    paths: dict[str, list[int]] = {value.name: [] for value in structure.outputs}
+
+    def visit(nodes: tuple[Node, ...], path: list[int]) -> None:
+        for node in nodes:
+            for name in node.inputs:
+                common = takewhile(lambda pair: pair[0] == pair[1], zip(paths.get(name, path), path, strict=False))
+                paths[name] = [first for first, _ in common]
+            for graph in node.graphs:
+                visit(graph.nodes, [*path, id(graph)])
+
+    visit(structure.nodes, [])
+    homes: dict[int, list[str]] = {}
+    for name in sorted(structure.constants):
+        if paths.get(name):
+            homes.setdefault(paths[name][-1], []).append(name)
+    return homes
 
 
 def function_proto(function: Function, structure: Structure, stored: Stored) -> FunctionProto:
@@ -61,8 +90,9 @@ def function_proto(function: Function, structure: Structure, stored: Stored) -> 
     )
     if function.overload:
         proto.overload = function.overload
+    writer = _Writer(function.opset, stored, {}, {})
     proto.attribute_proto.extend(
-        _attribute(name, value, None, function.opset, stored) for name, value in sorted(function.defaults.items())
+        writer.attribute(name, value, None) for name, value in sorted(function.defaults.items())
     )
     for name in function.captured:
         constant = structure.constants.get(name)
@@ -70,7 +100,7 @@ def function_proto(function: Function, structure: Structure, stored: Stored) -> 
         node = proto.node.add(name=name, op_type="Constant", output=[name])
         key = "sparse_value" if isinstance(tensor, SparseTensorProto) else "value"
         node.attribute.append(helper.make_attribute(key, tensor))
-    proto.node.extend(_nodes(function.nodes, function.opset, stored))
+    proto.node.extend(writer.nodes(function.nodes))
     return proto
 
 
@@ -79,50 +109,64 @@ def opset_ids(opset: Mapping[str, int]) -> list[Any]:
     return [helper.make_opsetid(domain, version) for domain, version in sorted(opset.items())]
 
 
-def _nodes(nodes: Iterable[Node], opset: Mapping[str, int], stored: Stored) -> Iterable[NodeProto]:
-    for node in nodes:
-        proto = NodeProto(name=node.name, op_type=node.op_type, input=node.inputs, output=node.outputs)
-        if node.domain:
-            proto.domain = node.domain
-        if node.overload:
-            proto.overload = node.overload
-        kinds = attributes.kinds(node.domain, node.op_type, opset)
-        for name, value in sorted(node.attributes.items()):
-            proto.attribute.append(_attribute(name, value, kinds.get(name), opset, stored))
-        if node.scope:
-            proto.metadata_props.add(key=onnx_keys.SCOPE, value=node.scope)
-        yield proto
+@dataclass(frozen=True)
+class _Writer:
+    """Writes nodes of one operator set.
 
+    Attributes:
+        opset: operator set domain -> version.
+        stored: tensors of parameters within attributes.
+        homes: graph within a node, by its id -> constants that stand in it.
+        constants: by name.
+    """
 
-def _attribute(
-    name: str, value: AttributeValue, kind: str | None, opset: Mapping[str, int], stored: Stored
-) -> AttributeProto:
-    types = AttributeProto.AttributeType
-    if isinstance(value, AttributeReference):
-        return AttributeProto(name=name, ref_attr_name=value.name, type=types.Value(value.kind))
-    if isinstance(value, EmptyList) or value == ():
-        kind = value.kind if isinstance(value, EmptyList) else kind or "INTS"
-        return AttributeProto(name=name, type=types.Value(kind))
-    if isinstance(value, tuple):
-        return helper.make_attribute(name, [_item(item, opset, stored) for item in value])
-    return helper.make_attribute(name, _item(value, opset, stored))
+    opset: Mapping[str, int]
+    stored: Stored
+    homes: Mapping[int, Sequence[str]]
+    constants: Mapping[str, Tensor]
 
+    def nodes(self, nodes: Iterable[Node]) -> Iterator[NodeProto]:
+        for node in nodes:
+            proto = NodeProto(name=node.name, op_type=node.op_type, input=node.inputs, output=node.outputs)
+            if node.domain:
+                proto.domain = node.domain
+            if node.overload:
+                proto.overload = node.overload
+            kinds = attributes.kinds(node.domain, node.op_type, self.opset)
+            for name, value in sorted(node.attributes.items()):
+                proto.attribute.append(self.attribute(name, value, kinds.get(name)))
+            if node.scope:
+                proto.metadata_props.add(key=onnx_keys.SCOPE, value=node.scope)
+            yield proto
 
-def _item(value: Any, opset: Mapping[str, int], stored: Stored) -> Any:
-    """What protocol buffers hold for a single value."""
-    if isinstance(value, Tensor):
-        return onnx_tensors.from_constant(value)
-    if isinstance(value, ParameterReference):
-        return stored(value.name, value.sparse)
-    if isinstance(value, TypeInfo):
-        return type_proto(value)
-    if isinstance(value, Graph):
-        graph = GraphProto(name=value.name)
-        graph.input.extend(map(value_proto, value.inputs))
-        graph.output.extend(map(value_proto, value.outputs))
-        graph.node.extend(_nodes(value.nodes, opset, stored))
-        return graph
-    return value
+    def attribute(self, name: str, value: AttributeValue, kind: str | None) -> AttributeProto:
+        types = AttributeProto.AttributeType
+        if isinstance(value, AttributeReference):
+            return AttributeProto(name=name, ref_attr_name=value.name, type=types.Value(value.kind))
+        if isinstance(value, EmptyList) or value == ():
+            kind = value.kind if isinstance(value, EmptyList) else kind or "INTS"
+            return AttributeProto(name=name, type=types.Value(kind))
+        if isinstance(value, tuple):
+            return helper.make_attribute(name, [self._item(item) for item in value])
+        return helper.make_attribute(name, self._item(value))
+
+    def _item(self, value: Any) -> Any:
+        """What protocol buffers hold for a single value."""
+        if isinstance(value, Tensor):
+            return onnx_tensors.from_constant(value)
+        if isinstance(value, ParameterReference):
+            return self.stored(value.name, value.sparse)
+        if isinstance(value, TypeInfo):
+            return type_proto(value)
+        if isinstance(value, Graph):
+            graph = GraphProto(name=value.name)
+            graph.input.extend(map(value_proto, value.inputs))
+            graph.output.extend(map(value_proto, value.outputs))
+            names = self.homes.get(id(value), ())
+            graph.initializer.extend(onnx_tensors.from_constant(self.constants[name], name) for name in names)
+            graph.node.extend(self.nodes(value.nodes))
+            return graph
+        return value
 
 
 def value_proto(value: ValueInfo) -> ValueInfoProto:

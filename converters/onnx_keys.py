@@ -15,4 +15,7 @@ UNUSED = "deepstruct.unused"
 MASKS = "deepstruct.masks"
 """On a model: JSON object, name of a dense tensor -> its mask as in a document, or true for its non-zero entries."""
 
-ALL = (ATTRIBUTES, MASKS, PARAMETERS, SCOPE, UNUSED)
+PACKED = "deepstruct.packed"
+"""On a node: it is no operator of the domain ``deepstruct``, but part of a packed weight."""
+
+ALL = (ATTRIBUTES, MASKS, PACKED, PARAMETERS, SCOPE, UNUSED)

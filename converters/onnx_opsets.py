@@ -85,7 +85,7 @@ def with_opset(model: Model, version: int) -> Model:
     path = Path(structure.name)
     initializers = Initializers(path, ReadOptions(), [])
     scopes = ScopeReader(path, initializers, converted.graph, ())
-    nodes = scopes.main(converted.graph, opset_of(path, converted.opset_import), frozenset())
+    nodes = scopes.main(converted.graph, opset_of(path, converted.opset_import))
     places = {node.outputs: node.scope for node in structure.nodes}
     changed = replace(
         structure,

@@ -19,10 +19,10 @@ from deepstruct.converters import onnx_tensors
 from deepstruct.converters.onnx_packed_layout import BITS, Gaps, Layout
 from deepstruct.mask import Mask, count
 
-CHUNK = 1 << 21
+CHUNK = 1 << 19
 """Entries, kept or not, that are decoded at once: few enough that memory is used again instead of fetched anew."""
 
-STAGES = 8
+STAGES = 9
 """Groups of chunks, one for each pass of onnxruntime's optimisation; it makes at most ten."""
 
 _STAGE_BYTES = 32 << 20
@@ -81,7 +81,8 @@ class Plan:
     @property
     def payload(self) -> int:
         """Exact bytes of codes and values."""
-        return sum(_stored_bytes(self, chunk) for chunk in self.chunks)
+        itemsize = dtypes.to_numpy(self.dtype).itemsize
+        return sum(self.layout.bytes_of(chunk.length) + (chunk.nnz + 1) * itemsize for chunk in self.chunks)
 
     @property
     def axis(self) -> int:
@@ -254,16 +255,13 @@ def assemble(plans: Mapping[str, Plan], opset: int, *, function: bool, stages: i
 
 
 def _stages(plans: Collection[Plan], stages: int) -> dict[str, int]:
-    """The stage of each chunk, from 0, such that in no stage more memory than necessary is taken."""
-    needed = [
-        (chunk.name, _working_bytes(plan, chunk), _stored_bytes(plan, chunk)) for plan in plans for chunk in plan.chunks
-    ]
-    stored = sum(amount for _, _, amount in needed)
-    low, high = stored + _STAGE_BYTES, stored + sum(amount for _, amount, _ in needed)
-    found = _fill(needed, stored, max(low, high))
+    """The stage of each chunk, from 0: of the ways to group chunks in order, that with the smallest largest group."""
+    needed = [(chunk.name, _working_bytes(plan, chunk)) for plan in plans for chunk in plan.chunks]
+    low, high = _STAGE_BYTES, max(_STAGE_BYTES, sum(amount for _, amount in needed))
+    found = _fill(needed, high)
     while high - low > _STAGE_BYTES // 32:
         middle = (low + high) // 2
-        tried = _fill(needed, stored, middle)
+        tried = _fill(needed, middle)
         if max(tried.values(), default=0) < stages:
             found, high = tried, middle
         else:
@@ -271,26 +269,22 @@ def _stages(plans: Collection[Plan], stages: int) -> dict[str, int]:
     return found
 
 
-def _fill(needed: list[tuple[str, int, int]], stored: int, bound: int) -> dict[str, int]:
-    """The stage of each chunk if a stage ends where what is still stored and what decoding takes exceed a bound."""
+def _fill(needed: list[tuple[str, int]], bound: int) -> dict[str, int]:
+    """The stage of each chunk if a stage ends where the bytes of its chunks would exceed a bound."""
     found: dict[str, int] = {}
-    stage, working, ended = 0, 0, 0
-    for name, amount, own in needed:
-        if working and stored + working + amount > bound:
-            stage, working, stored, ended = stage + 1, 0, stored - ended, 0
+    stage, working = 0, 0
+    for name, amount in needed:
+        if working and working + amount > bound:
+            stage, working = stage + 1, 0
         found[name] = stage
         working += amount
-        ended += own
     return found
-
-
-def _stored_bytes(plan: Plan, chunk: Chunk) -> int:
-    return plan.layout.bytes_of(chunk.length) + (chunk.nnz + 1) * dtypes.to_numpy(plan.dtype).itemsize
 
 
 def _working_bytes(plan: Plan, chunk: Chunk) -> int:
     """What lies between the operators that decode a chunk, which onnxruntime frees after each pass."""
     itemsize = dtypes.to_numpy(plan.dtype).itemsize
+    joined = math.prod(plan.shape) * itemsize if len(plan.chunks) > 1 and chunk is plan.chunks[-1] else 0
     if chunk.op_type == operators.WHOLE:
-        return chunk.size * (14 + itemsize)
-    return chunk.size * 2 * itemsize + chunk.length * (24 + itemsize)
+        return joined + chunk.size * (16 + 2 * itemsize)
+    return joined + chunk.size * (4 + 3 * itemsize) + chunk.length * (24 + itemsize)

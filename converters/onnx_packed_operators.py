@@ -18,7 +18,7 @@ VERSION = 1
 MINIMUM_OPSET = dict.fromkeys(
     ["bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"],
     11,
-)
+) | {"bfloat16": 13}
 """Dtype -> version of ai.onnx since which every operator takes it; CumSum and ScatterElements are of version 11."""
 
 MARK = "deepstruct.packed"
@@ -91,7 +91,8 @@ def expand(op_type: str, rename: Callable[[str], str]) -> tuple[list[NodeProto],
     body = _Body(rename)
     layout = OPERATIONS[op_type]
     if layout is None:
-        body.add("Expand", ["values", "shape"], "dense")
+        body.add("Expand", [body.constant("nothing", 0, np.int32), "shape"], "index")
+        body.add("Gather", ["values", "index"], "dense")
     elif op_type == WHOLE:
         _from_bits(body)
     else:
@@ -191,9 +192,9 @@ def _from_codes(body: _Body, layout: Layout) -> None:
     body.add("Sub", ["end", one], "position")
     body.add("Slice", [code, zero, body.constant("stop", [1], np.int64)], "first")
     body.add("Sub", ["first", "first"], "zeroth")
-    body.add("GatherElements", ["values", "zeroth"], "zero")
     body.add("ReduceProd", ["shape"], "size", keepdims=1)
-    body.add("Expand", ["zero", "size"], "zeros")
+    body.add("Expand", ["zeroth", "size"], "nowhere")
+    body.add("GatherElements", ["values", "nowhere"], "zeros")
     body.add("ScatterElements", ["zeros", "position", "entries"], "flat")
     body.add("Reshape", ["flat", "shape"], "dense")
 

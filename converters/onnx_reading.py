@@ -10,7 +10,7 @@ import google.protobuf.message
 from onnx import GraphProto, ModelProto
 
 from deepstruct import files, jsonprofile
-from deepstruct.converters import onnx_keys
+from deepstruct.converters import onnx_keys, onnx_packed_operators, onnx_packed_reading, onnx_tensors
 from deepstruct.converters.onnx_initializers import Initializers
 from deepstruct.converters.onnx_scopes import ScopeReader, opset_of, read_values
 from deepstruct.errors import FaultyError, MalformedFileError
@@ -19,7 +19,7 @@ from deepstruct.limits import Limits
 from deepstruct.losses import Loss
 from deepstruct.model import Model, Weights
 from deepstruct.options import ReadOptions
-from deepstruct.structure import Structure
+from deepstruct.structure import Structure, walk
 
 
 def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
@@ -50,9 +50,17 @@ def _read(
     losses += _read_losses(proto)
     initializers = Initializers(path, options, losses)
     initializers.declare(proto)
+    packed = onnx_packed_reading.recognise(proto)
+    for weight in packed.weights:
+        sparse = onnx_packed_reading.decode(path, weight, options.limits)
+        size = sum(onnx_tensors.bytes_of(path, tensor) for piece in weight.pieces for tensor in piece.inputs.values())
+        initializers.add_kept(sparse.parameter, sparse.kept, "packed", size)
     scopes = ScopeReader(path, initializers, graph, proto.functions)
-    nodes = scopes.main(graph, opset, frozenset())
-    functions = tuple(scopes.function(function) for function in proto.functions)
+    nodes = scopes.main(graph, opset, packed.nodes, packed.initializers)
+    own = [f for f in proto.functions if f.domain != onnx_packed_operators.DOMAIN or f.name not in packed.functions]
+    functions = tuple(scopes.function(function) for function in own)
+    if packed.functions and not any(node.domain == onnx_packed_operators.DOMAIN for node in walk(nodes)):
+        del opset[onnx_packed_operators.DOMAIN]
     initializers.add_unused(proto)
     try:
         structure = Structure(

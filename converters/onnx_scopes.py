@@ -69,16 +69,26 @@ class ScopeReader:
         for function in functions:
             self._defined.update([*function.input, *_made(function.node)])
 
-    def main(self, graph: GraphProto, opset: Mapping[str, int], skipped: frozenset[int]) -> tuple[Node, ...]:
-        """The nodes of the main graph but those at the `skipped` positions, and its initializers."""
+    def main(
+        self,
+        graph: GraphProto,
+        opset: Mapping[str, int],
+        nodes: frozenset[int] = frozenset(),
+        initializers: frozenset[str] = frozenset(),
+    ) -> tuple[Node, ...]:
+        """The nodes of the main graph, but for those at the given positions and the initializers of the given names.
+
+        What is left out decodes packed weights, which are parameters already.
+        """
         for tensor in graph.initializer:
-            self.initializers.add_dense(tensor, tensor.name)
+            if tensor.name not in initializers:
+                self.initializers.add_dense(tensor, tensor.name)
         for sparse in graph.sparse_initializer:
             self.initializers.add_sparse(sparse, sparse.values.name, "coo")
         own = [value.name for value in (*graph.input, *graph.output)]
         own += [tensor.name for tensor in graph.initializer] + [s.values.name for s in graph.sparse_initializer]
         names = {name: name for name in (*own, *(name for node in graph.node for name in node.output))}
-        kept = [node for position, node in enumerate(graph.node) if position not in skipped]
+        kept = [node for position, node in enumerate(graph.node) if position not in nodes]
         return self._nodes(kept, _Scope("", names, opset))
 
     def _nodes(self, protos: Iterable[NodeProto], scope: _Scope) -> tuple[Node, ...]:
@@ -315,7 +325,7 @@ def _read_type(path: Path, proto: TypeProto, place: str) -> TypeInfo:
     tensor = getattr(proto, kind)
     dims: list[int | str | None] = []
     for dim in tensor.shape.dim:
-        known = dim.WhichOneof("value") == "dim_value"
+        known = dim.WhichOneof("value") == "dim_value" and dim.dim_value >= 0  # some exporters write -1 for unknown
         dims.append(dim.dim_value if known else dim.dim_param or None)
     dtype = onnx_tensors.dtype_name(path, place, tensor.elem_type)
     shape = tuple(dims) if tensor.HasField("shape") else None

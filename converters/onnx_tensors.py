@@ -163,6 +163,11 @@ def from_sparse(path: Path, proto: SparseTensorProto, limits: Limits, name: str 
     return Sparse(parameter, values)
 
 
+def bytes_of(path: Path, proto: TensorProto) -> int:
+    """Bytes of the raw data that a dense tensor claims to have."""
+    return stored_bytes(dtype_name(path, proto.name, proto.data_type), size_of(proto))
+
+
 def size_of(proto: TensorProto) -> int:
     """Number of elements that a tensor claims to have."""
     return math.prod(proto.dims)

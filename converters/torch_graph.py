@@ -15,6 +15,7 @@ from deepstruct.converters import (
     torch_operators_initialisation,
     torch_operators_shape,
     torch_operators_table,
+    torch_tensors,
 )
 from deepstruct.errors import UnsupportedError
 from deepstruct.mask import Mask
@@ -41,8 +42,7 @@ def mask_keys(structure: Structure) -> dict[str, str]:
 def _constants(structure: Structure) -> dict[str, Tensor]:
     """Every constant by name, those of Constant nodes included."""
     for name, constant in structure.constants.items():
-        if constant.dtype == "string":
-            raise UnsupportedError(f"constant {name!r}: torch has no strings")
+        torch_tensors.require_dtype(f"constant {name!r}", constant.dtype)
     constants = {name: torch_operators_shape.from_constant(value) for name, value in structure.constants.items()}
     for node in structure.nodes:
         if node.op_type == "Constant":
@@ -88,9 +88,9 @@ class StructureModule(MaskableModule):
         super().__init__()
         self._structure = structure
         for value in structure.inputs:
-            if value.dtype == "string" or value.containers:
-                kind = value.containers[0] if value.containers else "tensor of strings"
-                raise UnsupportedError(f"input {value.name!r}: a module cannot take a {kind}")
+            if value.containers:
+                raise UnsupportedError(f"input {value.name!r}: a module cannot take a {value.containers[0]}")
+            torch_tensors.require_dtype(f"input {value.name!r}", value.dtype)
         if structure.functions:
             name = structure.functions[0].name
             raise UnsupportedError(f"function {name!r}: only operators of the ONNX specification are mapped to torch")
@@ -107,9 +107,8 @@ class StructureModule(MaskableModule):
 
     def _add(self, parameter: Parameter, is_trained: bool) -> None:
         *path, name = parameter.name.split(".")
-        dtype = getattr(torch, parameter.dtype, None)
-        if dtype is None:
-            raise UnsupportedError(f"parameter {parameter.name!r}: torch has no dtype {parameter.dtype}")
+        torch_tensors.require_dtype(f"parameter {parameter.name!r}", parameter.dtype)
+        dtype = getattr(torch, parameter.dtype)
         tensor = torch.zeros(parameter.shape, dtype=dtype)
         owner: nn.Module = self
         try:

@@ -136,9 +136,8 @@ def _encodings(tensors: Sequence[StoredTensor]) -> Iterator[str]:
     """How masked tensors are stored: a line for each encoding and reason."""
     groups: dict[tuple[str, str], list[StoredTensor]] = {}
     for tensor in tensors:
-        groups.setdefault((tensor.encoding, tensor.reason), []).append(tensor)
-    if all(reason == NO_MASK for _, reason in groups):
-        return
+        if tensor.reason != NO_MASK:
+            groups.setdefault((tensor.encoding, tensor.reason), []).append(tensor)
     for (encoding, reason), group in groups.items():
         stored, dense = sum(tensor.bytes for tensor in group), sum(tensor.dense_bytes for tensor in group)
         instead = f" instead of {_bytes(dense)}" if encoding != "dense" else ""
