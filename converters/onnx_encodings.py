@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from deepstruct.converters import onnx_messages, onnx_packed, onnx_tensors
 from deepstruct.converters.onnx_packed import Plan
 from deepstruct.errors import UnsupportedError
 from deepstruct.options import NO_MASK, SparseEncoding, StoredTensor
-from deepstruct.structure import Parameter, Structure
+from deepstruct.structure import Parameter, Structure, walk
 
 CONSTANT_OPSET = 11
 """The first opset in which Constant has ``sparse_value``."""
@@ -44,13 +44,14 @@ class Sizes:
         return found
 
 
-def measure(parameter: Parameter, opset: int, *, flat: bool = False) -> Sizes:
+def measure(parameter: Parameter, opset: int, *, flat: bool = False, taken: Set[str] = frozenset()) -> Sizes:
     """The sizes of a parameter with its mask, or of one without, which is dense.
 
     Args:
         parameter: to store.
         opset: version of ONNX's own operators that the model uses.
         flat: whether packed tensors are decoded without functions.
+        taken: names that what decodes a packed tensor cannot have.
     """
     dense = onnx_tensors.stored_bytes(parameter.dtype, parameter.size)
     mask = parameter.mask
@@ -60,8 +61,11 @@ def measure(parameter: Parameter, opset: int, *, flat: bool = False) -> Sizes:
     if onnx_packed.fits(parameter.dtype, opset):
         plan = onnx_packed.plan(parameter.name, mask, parameter.dtype)
         nodes = onnx_packed.assemble({parameter.name: plan}, opset, function=not flat).nodes
+        names = {name for node in nodes for name in (*node.input, *node.output)} - {parameter.name}
         heads = sum(_SPARSE_BYTES + 2 * len(chunk.name.encode()) for chunk in plan.chunks)
         packed = plan.payload + heads + sum(node.ByteSize() + 4 for node in nodes)
+        if not names.isdisjoint(taken):
+            plan, packed = None, None
     if not parameter.shape or dense > _LARGEST_SPARSE:
         return Sizes(dense, None, None, packed, plan)
     values = onnx_tensors.stored_bytes(parameter.dtype, mask.nnz)
@@ -97,7 +101,8 @@ def choose(structure: Structure, wanted: SparseEncoding) -> Choice:
     if wanted.startswith("packed") and not onnx_packed.fits("float32", opset):
         raise UnsupportedError(f"opset {opset} lacks operators that decode packed tensors; use --opset")
     flat = wanted == "packed-flat"
-    sizes = {parameter.name: measure(parameter, opset, flat=flat) for parameter in structure.parameters}
+    taken = _names(structure)
+    sizes = {p.name: measure(p, opset, flat=flat, taken=taken) for p in structure.parameters}
     masked = {parameter.name for parameter in structure.parameters if parameter.mask is not None}
     smallest = _smallest({name: sizes[name] for name in sizes if name in masked}, opset) if wanted == "auto" else {}
     stored = {}
@@ -112,6 +117,14 @@ def choose(structure: Structure, wanted: SparseEncoding) -> Choice:
         stored[name] = StoredTensor(name, encoding, found.of(encoding) or 0, found.dense, reason)
     plans = {name: found.plan for name, found in sizes.items() if stored[name].encoding.startswith("packed")}
     return Choice(stored, {name: plan for name, plan in plans.items() if plan is not None})
+
+
+def _names(structure: Structure) -> set[str]:
+    """Every name of a value, wherever it is defined."""
+    nodes = tuple(walk(structure.nodes))
+    names = {name for node in nodes for name in node.outputs} | set(structure.constants)
+    names |= {value.name for node in nodes for graph in node.graphs for value in graph.inputs}
+    return names | {value.name for value in structure.inputs} | {p.name for p in structure.parameters}
 
 
 def _smallest(sizes: Mapping[str, Sizes], opset: int) -> dict[str, str]:

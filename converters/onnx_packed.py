@@ -138,7 +138,7 @@ def plan(name: str, mask: Mask, dtype: str, *, layout: Layout | None = None, chu
     chunks = []
     for position, ((shape, start), nnz, length) in enumerate(zip(ranges, counts, lengths, strict=True)):
         part = name if len(ranges) == 1 else f"{name}.{position}"
-        op_type = operators.operation(layout, nnz, length)
+        op_type = operators.operation(layout, nnz, length, dtype)
         chunks.append(Chunk(part, shape, start, nnz, length, op_type))
     return Plan(name, dtype, mask.shape, layout, tuple(chunks))
 
@@ -259,7 +259,7 @@ def _stages(plans: Collection[Plan], stages: int) -> dict[str, int]:
     needed = [(chunk.name, _working_bytes(plan, chunk)) for plan in plans for chunk in plan.chunks]
     low, high = _STAGE_BYTES, max(_STAGE_BYTES, sum(amount for _, amount in needed))
     found = _fill(needed, high)
-    while high - low > _STAGE_BYTES // 32:
+    while high - low > 1 + high // 64:
         middle = (low + high) // 2
         tried = _fill(needed, middle)
         if max(tried.values(), default=0) < stages:
@@ -287,4 +287,4 @@ def _working_bytes(plan: Plan, chunk: Chunk) -> int:
     joined = math.prod(plan.shape) * itemsize if len(plan.chunks) > 1 and chunk is plan.chunks[-1] else 0
     if chunk.op_type == operators.WHOLE:
         return joined + chunk.size * (16 + 2 * itemsize)
-    return joined + chunk.size * (4 + 3 * itemsize) + chunk.length * (24 + itemsize)
+    return joined + chunk.size * 3 * itemsize + chunk.length * (24 + itemsize)

@@ -26,6 +26,8 @@ MARK = "deepstruct.packed"
 
 WHOLE = "SparseDecodeBits"
 NOTHING = "SparseDecodeNothing"
+BY_INDEX = "ByIndex"
+"""End of the names of operators without Expand of values, which onnxruntime lacks for bfloat16."""
 
 
 @dataclass
@@ -59,16 +61,18 @@ class _Body:
 OPERATIONS: dict[str, Layout | None] = {
     NOTHING: None,
     WHOLE: BITS,
-    **{f"SparseDecode{layout.name}": layout for layout in LAYOUTS},
+    **{f"SparseDecode{layout.name}{suffix}": layout for layout in LAYOUTS for suffix in ("", BY_INDEX)},
 }
 """Operators of the domain, and the layout of the codes that each decodes."""
 
 
-def operation(layout: Layout, nnz: int, length: int) -> str:
-    """The operator for `length` codes of a layout that take `nnz` entries."""
+def operation(layout: Layout, nnz: int, length: int, dtype: str) -> str:
+    """The operator for `length` codes of a layout that take `nnz` entries of a document's dtype."""
     if not nnz:
         return NOTHING
-    return WHOLE if layout is BITS and not length % 8 else f"SparseDecode{layout.name}"
+    if layout is BITS and not length % 8:
+        return WHOLE
+    return f"SparseDecode{layout.name}{BY_INDEX if dtype == 'bfloat16' else ''}"
 
 
 def inputs_of(op_type: str) -> list[str]:
@@ -96,7 +100,7 @@ def expand(op_type: str, rename: Callable[[str], str]) -> tuple[list[NodeProto],
     elif op_type == WHOLE:
         _from_bits(body)
     else:
-        _from_codes(body, layout)
+        _from_codes(body, layout, by_index=op_type.endswith(BY_INDEX))
     return body.nodes, body.constants
 
 
@@ -174,11 +178,11 @@ def _from_bits(body: _Body) -> None:
     body.integers("kept", "taken")
     body.total("taken", "count")
     body.add("Mul", ["count", "taken"], "index")
-    body.add("GatherElements", ["values", "index"], "entries")
+    body.add("Gather", ["values", "index"], "entries")
     body.add("Reshape", ["entries", "shape"], "dense")
 
 
-def _from_codes(body: _Body, layout: Layout) -> None:
+def _from_codes(body: _Body, layout: Layout, *, by_index: bool) -> None:
     zero = body.constant("start", [0], np.int64)
     one = body.constant("one", 1, np.int32)
     code = _codes(body, layout, zero)
@@ -186,15 +190,19 @@ def _from_codes(body: _Body, layout: Layout) -> None:
     body.integers("kept", "taken")
     body.total("taken", "count")
     body.add("Mul", ["count", "taken"], "index")
-    body.add("GatherElements", ["values", "index"], "entries")
+    body.add("Gather", ["values", "index"], "entries")
     body.add("Add", [code, "taken"], "step")
     body.total("step", "end")
     body.add("Sub", ["end", one], "position")
     body.add("Slice", [code, zero, body.constant("stop", [1], np.int64)], "first")
     body.add("Sub", ["first", "first"], "zeroth")
     body.add("ReduceProd", ["shape"], "size", keepdims=1)
-    body.add("Expand", ["zeroth", "size"], "nowhere")
-    body.add("GatherElements", ["values", "nowhere"], "zeros")
+    if by_index:
+        body.add("Expand", ["zeroth", "size"], "nowhere")
+        body.add("Gather", ["values", "nowhere"], "zeros")
+    else:
+        body.add("Gather", ["values", "zeroth"], "zero")
+        body.add("Expand", ["zero", "size"], "zeros")
     body.add("ScatterElements", ["zeros", "position", "entries"], "flat")
     body.add("Reshape", ["flat", "shape"], "dense")
 

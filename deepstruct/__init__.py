@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from deepstruct.losses import Loss
     from deepstruct.mask import Mask
     from deepstruct.model import Model, Weights
-    from deepstruct.structure import Node, Parameter, Structure, ValueInfo
+    from deepstruct.structure import Function, Graph, Node, Parameter, Structure, ValueInfo
     from deepstruct.tensor import Tensor
 
 __all__ = [
     "DeepstructError",
+    "Function",
+    "Graph",
     "Loss",
     "Mask",
     "Model",
@@ -43,6 +45,8 @@ __all__ = [
 
 _HOMES = {
     "DeepstructError": "errors",
+    "Function": "structure",
+    "Graph": "structure",
     "Loss": "losses",
     "Mask": "mask",
     "Model": "model",

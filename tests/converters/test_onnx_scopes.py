@@ -379,3 +379,19 @@ def test_nesting_that_no_document_holds_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="levels"):
         deepstruct.convert(tmp_path / "a.onnx", tmp_path / "a.structure.json")
     assert list(tmp_path.iterdir()) == [tmp_path / "a.onnx"]
+
+
+def test_names_of_packed_weights_collide_with_nothing(tmp_path: Path) -> None:
+    array = np.zeros((64, 48), np.float32)
+    array[RNG.integers(0, 64, 300), RNG.integers(0, 48, 300)] = 2
+    names = ["w", "w.codes", "w.values"]
+    initializer = [numpy_helper.from_array(array.T if name != "w" else array, name) for name in names]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "w.codes"], ["i"])]
+    nodes.append(helper.make_node("MatMul", ["h", "w.values"], ["y"]))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 64])
+    proto = model(nodes, [x], [Y], initializer=initializer)
+    onnx.save(proto, tmp_path / "a.onnx")
+    found = deepstruct.load(tmp_path / "a.onnx", infer_masks=True)
+    report = deepstruct.save(found, tmp_path / "b.onnx", sparse_encoding="packed")
+    assert {tensor.name: tensor.encoding for tensor in report.tensors}["w"] == "dense"
+    assert deepstruct.load(tmp_path / "b.onnx") == found
