@@ -26,6 +26,7 @@ LEAST = 256
 SHARE = 0.9
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 ENCODINGS = get_args(SparseEncoding)
+DECODED = ("auto", "packed", "packed-flat")
 SILERO = "silero_vad/data"
 
 
@@ -159,7 +160,12 @@ def test_pruned_models_come_through_a_document(model: tuple[Path, list[Inputs]],
     expected = run(pruned, data)
     assert any((a != b).any() for a, b in zip(expected, run(source, data), strict=True))
     newer = through_newer_opset(pruned, target, encoding)
-    assert_same(run(target, data), expected)
+    if encoding in DECODED:  # unoptimised, onnxruntime does not see constants, and its kernels sum in another order
+        assert_same(run(target, data, optimised=True), run(pruned, data, optimised=True))
+        for ours, theirs in zip(run(target, data), expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    else:
+        assert_same(run(target, data), expected)
     if encoding != "dense":
         assert target.stat().st_size < 0.5 * pruned.stat().st_size
     deepstruct.convert(target, dense, sparse_encoding="dense")
