@@ -17,12 +17,16 @@ from deepstruct.errors import UnsupportedError
 from deepstruct.frozen import FrozenMapping
 from deepstruct.model import Model, Weights
 from deepstruct.options import ReadOptions
-from deepstruct.structure import Parameter, Structure, ValueInfo, walk
+from deepstruct.structure import Parameter, Structure, ValueInfo
 
 IR_VERSION = 10
-"""The first with metadata_props on nodes, which hold their scopes; every onnxruntime since 1.18 accepts it."""
+"""The first with metadata_props on nodes, which hold their scopes and which readers of older ones pass by.
+
+Every onnxruntime since 1.18 accepts it.
+"""
 
 _OF_FUNCTIONS = 8
+_OF_OVERLOADS = 10
 _OF_DTYPES = {"float4_e2m1fn": 11, "float8_e8m0fnu": 12, "int2": 13, "uint2": 13}
 
 
@@ -35,8 +39,8 @@ def ir_version(structure: Structure, wanted: int | None) -> int:
     used = [p.dtype for p in structure.parameters] + [c.dtype for c in structure.constants.values()]
     least = max([_of_opset(structure), *(_OF_DTYPES.get(dtype, 0) for dtype in used)])
     least = max(least, _OF_FUNCTIONS if structure.functions else 3)
-    if any(node.scope for node in walk(structure.nodes)) or any(f.overload for f in structure.functions):
-        least = max(least, IR_VERSION)
+    if any(function.overload for function in structure.functions):
+        least = max(least, _OF_OVERLOADS)
     if wanted is None:
         return max(least, IR_VERSION)
     if not least <= wanted <= onnx.IR_VERSION:
@@ -80,7 +84,7 @@ def with_opset(model: Model, version: int) -> Model:
     try:
         converted = onnx.version_converter.convert_version(proto, version)
     except (onnx.version_converter.ConvertError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = str(error).strip().splitlines()[-1].rpartition("failed: ")[2]
         raise UnsupportedError(f"opset {before} cannot be converted to {version}: {reason}") from error
     path = Path(structure.name)
     initializers = Initializers(path, ReadOptions(), [])
