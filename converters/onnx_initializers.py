@@ -13,7 +13,6 @@ from onnx import ModelProto, SparseTensorProto, TensorProto
 from deepstruct import attributes, encoding, jsonprofile
 from deepstruct.converters import onnx_keys, onnx_tensors
 from deepstruct.errors import FaultyError, MalformedFileError
-from deepstruct.losses import Loss
 from deepstruct.mask import Mask
 from deepstruct.options import ReadOptions
 from deepstruct.structure import Parameter, ValueInfo
@@ -29,9 +28,8 @@ class Initializers:
         stored: name of a parameter -> encoding and bytes that the file has it in.
     """
 
-    def __init__(self, path: Path, options: ReadOptions, losses: list[Loss]) -> None:
+    def __init__(self, path: Path, options: ReadOptions) -> None:
         self.path = path
-        self.losses = losses
         self.options = options
         self.parameters: dict[str, Parameter] = {}
         self.constants: dict[str, Tensor] = {}
@@ -82,19 +80,18 @@ class Initializers:
         self.stored[name] = "dense", onnx_tensors.stored_bytes(dtype, array.size)
         self._dense[name] = proto
 
-    def _noted_mask(self, name: str, array: NDArray[Any]) -> Mask | None:
-        """The mask that is noted for a dense tensor; None if an entry that it leaves out is not 0 any more."""
-        present = np.asarray(array != 0)
-        if self._masks[name] is True:
-            return Mask.from_array(present)
-        try:
-            mask = encoding.decode(self._masks[name], array.shape, self.options.limits)
-        except FaultyError as error:
-            raise MalformedFileError(str(self.path), f"mask of {name!r}: {error.faults[0]}") from error
-        if bool(present.reshape(-1)[~mask.flat()].any()):
-            self.losses.append(Loss("mask", name, "entries that it leaves out are not 0 any more"))
-            return None
-        return mask
+    def _noted_mask(self, name: str, array: NDArray[Any]) -> Mask:
+        """The mask of a dense tensor that is noted to have one."""
+        present, noted = np.asarray(array != 0), self._masks[name]
+        if noted is not True:
+            if not isinstance(noted, dict):
+                raise MalformedFileError(str(self.path), f"mask of {name!r}: must be true or an object")
+            try:
+                zeros = encoding.decode(noted, array.shape, self.options.limits)
+            except FaultyError as error:
+                raise MalformedFileError(str(self.path), f"mask of {name!r}: {error.faults[0]}") from error
+            present |= zeros.to_array()
+        return Mask.from_array(present)
 
     def add_sparse(self, proto: SparseTensorProto, name: str, stored_as: str) -> None:
         """Adds a sparse tensor, whose entries are its mask, from an initializer (``coo``) or a ``constant``.

@@ -13,7 +13,8 @@ UNUSED = "deepstruct.unused"
 """On a model: small parameters that no operator uses, name -> JSON form of a constant."""
 
 MASKS = "deepstruct.masks"
-"""On a model: JSON object, name of a dense tensor -> its mask as in a document, or true for its non-zero entries."""
+"""On a model: JSON object, name of a dense tensor that has a mask, its entries other than 0 -> true, or the entries that
+exist although they are 0, in the form of a document's mask."""
 
 PACKED = "deepstruct.packed"
 """On a node: it is no operator of the domain ``deepstruct``, but part of a packed weight."""

@@ -87,7 +87,7 @@ def with_opset(model: Model, version: int) -> Model:
         reason = str(error).strip().splitlines()[-1].rpartition("failed: ")[2]
         raise UnsupportedError(f"opset {before} cannot be converted to {version}: {reason}") from error
     path = Path(structure.name)
-    initializers = Initializers(path, ReadOptions(), [])
+    initializers = Initializers(path, ReadOptions())
     scopes = ScopeReader(path, initializers, converted.graph, ())
     nodes = scopes.main(converted.graph, opset_of(path, converted.opset_import))
     places = {node.outputs: node.scope for node in structure.nodes}

@@ -25,7 +25,8 @@ CHUNK = 1 << 19
 STAGES = 9
 """Groups of chunks, one for each pass of onnxruntime's optimisation; it makes at most ten."""
 
-_STAGE_BYTES = 32 << 20
+_STAGE_BYTES = 32 << 20  # below this, freeing memory is not worth a stage
+_CHUNKS = 64  # that a weight has at most, roughly
 _MANY = 5 / 8  # density above which a bit for each entry is smaller than one of three codes for each kept one
 
 
@@ -150,7 +151,7 @@ def _ranges(shape: tuple[int, ...], chunk: int) -> list[tuple[tuple[int, ...], i
     if axis is None or size <= chunk:
         return [(shape, 0)]
     inner = size // shape[axis]
-    rows = max(1, chunk // inner)
+    rows = max(1, max(chunk, size // _CHUNKS) // inner)
     rows = rows - rows % 8 or rows
     starts = range(0, shape[axis], rows)
     return [((*shape[:axis], min(rows, shape[axis] - first), *shape[axis + 1 :]), first * inner) for first in starts]

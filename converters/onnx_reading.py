@@ -48,7 +48,7 @@ def _read(
     graph = proto.graph
     opset = opset_of(path, proto.opset_import)
     losses += _read_losses(proto)
-    initializers = Initializers(path, options, losses)
+    initializers = Initializers(path, options)
     initializers.declare(proto)
     packed = onnx_packed_reading.recognise(proto)
     for weight in packed.weights:

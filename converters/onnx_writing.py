@@ -178,11 +178,11 @@ class _Writer:
                 stream.write(onnx_messages.NODE, node)
 
     def _note_mask(self, parameter: Parameter) -> None:
-        """Notes the mask of a dense tensor, which a reader finds again by itself unless a kept entry is 0."""
-        mask = parameter.mask
-        if mask is not None:
-            ambiguous = bool((self.weights.kept(parameter.name) == 0).any())
-            self._masks[parameter.name] = encoding.encode(mask) if ambiguous else True
+        """Notes that a dense tensor has a mask: its entries other than 0, and those that exist and are 0."""
+        if parameter.mask is not None:
+            zeros = parameter.mask.indices()[self.weights.kept(parameter.name) == 0]
+            noted = encoding.encode(Mask.from_indices(parameter.shape, zeros)) if zeros.size else True
+            self._masks[parameter.name] = noted
 
     def _metadata(self, in_graph: list[Parameter], unused: list[Parameter]) -> ModelProto:
         """What ONNX has no field for, which is known once all tensors are written."""

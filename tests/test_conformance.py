@@ -14,7 +14,6 @@ from samples import FLOATS, SAMPLES, chains, numbers, with_weights
 import deepstruct
 from deepstruct import Model, formats
 from deepstruct.errors import UnsupportedError, UsageError
-from deepstruct.losses import Loss
 
 BOTH_WAYS = sorted((name, row.carries) for name, row in formats.table().items() if row.reads and row.writes)
 FORMATS = [name for name, carries in BOTH_WAYS if "weights" in carries]
@@ -137,19 +136,6 @@ def test_masks_of_dense_onnx_tensors_are_noted(tmp_path: Path, value: int) -> No
     model = with_weights(SAMPLES["skip-connection"], lambda parameter, _: np.full(parameter.shape, value, np.float32))
     deepstruct.save(model, path, sparse_encoding="dense", fail_on_loss=True)
     assert deepstruct.load(path) == model
-
-
-def test_a_noted_mask_that_is_not_true_any_more_is_a_loss(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    model = with_weights(SAMPLES["skip-connection"], lambda parameter, _: np.zeros(parameter.shape, np.float32))
-    deepstruct.save(model, path, sparse_encoding="dense")
-    proto = onnx.load(path)
-    tensor = next(tensor for tensor in proto.graph.initializer if tensor.name == "w.up")
-    tensor.raw_data = np.ones(tuple(tensor.dims), np.float32).tobytes()
-    onnx.save(proto, path)
-    losses: list[Loss] = []
-    assert deepstruct.load(path, losses=losses).structure.parameter("w.up").mask is None
-    assert [(loss.what, loss.where) for loss in losses] == [("mask", "w.up")]
 
 
 def test_masks_can_be_inferred_from_zeros(tmp_path: Path) -> None:
