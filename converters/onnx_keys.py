@@ -13,7 +13,7 @@ UNUSED = "deepstruct.unused"
 """On a model: small parameters that no operator uses, name -> JSON form of a constant."""
 
 MASKS = "deepstruct.masks"
-"""On a model: JSON object, name of a dense tensor that has a mask, its entries other than 0 -> true, or the entries that
+"""On a model: JSON object, name of a dense tensor that has a mask, its entries other than 0 -> true, or those that
 exist although they are 0, in the form of a document's mask."""
 
 PACKED = "deepstruct.packed"

@@ -27,6 +27,8 @@ STAGES = 9
 
 _STAGE_BYTES = 32 << 20  # below this, freeing memory is not worth a stage
 _CHUNKS = 64  # that a weight has at most, roughly
+_CHUNK_BYTES = 1 << 17  # of values in a chunk of up to _LONGEST entries, at least
+_LONGEST = 1 << 22
 _MANY = 5 / 8  # density above which a bit for each entry is smaller than one of three codes for each kept one
 
 
@@ -113,7 +115,7 @@ def fits(dtype: str, opset: int) -> bool:
     return opset >= operators.MINIMUM_OPSET.get(dtype, math.inf)
 
 
-def plan(name: str, mask: Mask, dtype: str, *, layout: Layout | None = None, chunk: int = CHUNK) -> Plan:
+def plan(name: str, mask: Mask, dtype: str, *, layout: Layout | None = None, chunk: int | None = None) -> Plan:
     """How to pack a weight in the fewest bytes.
 
     Args:
@@ -121,9 +123,10 @@ def plan(name: str, mask: Mask, dtype: str, *, layout: Layout | None = None, chu
         mask: of the weight.
         dtype: document's name of its dtype.
         layout: of the codes, instead of the smallest.
-        chunk: entries to be decoded at once; a chunk has more only where one index of its first axis does.
+        chunk: entries to be decoded at once, instead of `CHUNK` or more; a chunk has more only where one index of its
+            first axis does.
     """
-    ranges = _ranges(mask.shape, chunk)
+    ranges = _ranges(mask.shape, chunk or _chunk(mask, dtype))
     if layout is None and mask.density > _MANY:
         layout = BITS
     gaps: list[Gaps] = []
@@ -144,6 +147,12 @@ def plan(name: str, mask: Mask, dtype: str, *, layout: Layout | None = None, chu
     return Plan(name, dtype, mask.shape, layout, tuple(chunks))
 
 
+def _chunk(mask: Mask, dtype: str) -> int:
+    """Entries of a chunk: more than `CHUNK` where its values would be few beside the nodes that decode them."""
+    few = mask.size * _CHUNK_BYTES // max(1, mask.nnz * dtypes.to_numpy(dtype).itemsize)
+    return max(CHUNK, min(few, _LONGEST), mask.size // _CHUNKS)
+
+
 def _ranges(shape: tuple[int, ...], chunk: int) -> list[tuple[tuple[int, ...], int]]:
     """Shape and first flat position of each chunk."""
     axis = next((axis for axis, extent in enumerate(shape) if extent > 1), None)
@@ -151,7 +160,7 @@ def _ranges(shape: tuple[int, ...], chunk: int) -> list[tuple[tuple[int, ...], i
     if axis is None or size <= chunk:
         return [(shape, 0)]
     inner = size // shape[axis]
-    rows = max(1, max(chunk, size // _CHUNKS) // inner)
+    rows = max(1, chunk // inner)
     rows = rows - rows % 8 or rows
     starts = range(0, shape[axis], rows)
     return [((*shape[:axis], min(rows, shape[axis] - first), *shape[axis + 1 :]), first * inner) for first in starts]
