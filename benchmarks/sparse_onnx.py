@@ -1,9 +1,10 @@
 """ONNX files of pruned networks: size, run time, session creation and writing against dense files and torch's exporter.
 
 Weights are 4096x4096 float32 with random masks, one layer or three with ReLU between them. The peers, in the same run:
-the dense model made with `onnx.helper`, and `torch.onnx.export` of the masked module. The size is also measured against
-the entropy of the mask and 32 bits for each kept value. Sessions have one thread; they are created in fresh processes,
-in turns, and so is the ratio of their run times taken, since it depends on where the weights happen to lie in memory.
+the dense model made with `onnx.helper`, and `torch.onnx.export` of the module that `torch.nn.utils.prune` has masked, or
+that has deepstruct's own bool masks. The size is also measured against the entropy of the mask and 32 bits for each kept
+value. Sessions have one thread and are created in fresh processes, in turns; run times are compared in several, since
+they depend on where the weights happen to lie in memory. Times are those of the processor, without waiting for the disk.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import io
+import logging
 import os
 import statistics
 import subprocess
@@ -33,9 +35,10 @@ from tabulate import tabulate
 WIDTH = 4096
 TENSOR = 4 * WIDTH * WIDTH  # bytes
 LARGEST = {50: 0.54, 90: 0.118, 95: 0.061, 99: 0.0135}  # share of the dense file, by per cent of masked entries
-ROUNDS, PROCESSES = 5, 7
+SPARSITIES = (50, 90, 99)
+ROUNDS, FEWER = 7, 5
 
-Arrays = dict[str, NDArray[np.float32]]
+Arrays = dict[str, NDArray[Any]]
 
 
 def resident(line: str) -> int:
@@ -120,7 +123,7 @@ def compare(first: str, second: str, swap: str) -> None:
     """Prints how much longer the first model runs than the second, with batches of 1 and of 64."""
     paths = {0: first, 1: second}
     sessions = {position: session(paths[position]) for position in sorted(paths, reverse=bool(int(swap)))}
-    for batch, rounds in ((1, 100), (64, 15)):
+    for batch, rounds in ((1, 30), (64, 6)):
         x = np.random.default_rng(0).standard_normal((batch, WIDTH), np.float32)
         results = [sessions[position].run(None, {"x": x})[0].tobytes() for position in (0, 1)]
         if results[0] != results[1]:
@@ -188,43 +191,55 @@ def sizes(table: Table, folder: Path) -> None:
         if sparsity == 90:
             deepstruct.save(model, folder / "coo.onnx", sparse_encoding="coo")
             table.add("size, 90 % masked: coo / dense", (folder / "coo.onnx").stat().st_size / whole, 0.20)
+        else:
+            dense.unlink()
 
 
 def three_layers(folder: Path) -> None:
     """Files of three layers."""
     import deepstruct
 
-    for sparsity in (50, 90, 99):
+    for sparsity in SPARSITIES:
         model, arrays = network(3, sparsity)
         deepstruct.save(model, folder / f"packed-3-{sparsity}.onnx")
-        write_dense(model.structure, arrays, folder / f"dense-3-{sparsity}.onnx")
+        if sparsity == 90:
+            write_dense(model.structure, arrays, folder / "dense-3-90.onnx")
+            masks: Arrays = {f"{p.name}.mask": p.mask.packed for p in model.structure.parameters}
+            np.savez(folder / "arrays.npz", allow_pickle=False, **arrays, **masks)
 
 
 def running(table: Table, folder: Path) -> None:
     """Run time, packed against dense."""
     for layers in (1, 3):
         paths = [folder / f"{kind}-{layers}-90.onnx" for kind in ("packed", "dense")]
-        found = [apart("compare", *paths, number % 2) for number in range(PROCESSES)]
+        found = [apart("compare", *paths, number % 2) for number in range(FEWER)]
         for batch, ratios in zip((1, 64), zip(*found, strict=True), strict=True):
-            what = f"run time, {layers} layer{'s' * (layers > 1)}, 90 % masked, batch {batch}: packed / dense"
+            what = f"run time, {counted(layers)}, 90 % masked, batch {batch}: packed / dense"
             table.add(what, statistics.median(ratios), 1.05)
 
 
 def creating(table: Table, folder: Path) -> None:
-    """Time and peak memory of the creation of sessions, packed against dense."""
-    for layers in (1, 3):
-        for sparsity in (50, 90, 99):
-            paths = [folder / f"{kind}-{layers}-{sparsity}.onnx" for kind in ("packed", "dense")]
-            pairs = [[apart("create", path) for path in paths] for _ in range(9 if sparsity == 90 else ROUNDS)]
-            name = f"{layers} layer{'s' * (layers > 1)}, {sparsity} % masked"
-            slower = ratio([(packed[0], dense[0]) for packed, dense in pairs])
-            table.add(f"session, {name}: seconds, packed / dense", slower, 2.5 if layers == 1 else inf)
-            packed, dense = (statistics.median(pair[position][1] for pair in pairs) for position in (0, 1))
-            table.add(f"session, {name}: peak, dense / tensor", dense / TENSOR)
-            most = 3.5 if sparsity == 90 else inf
-            table.add(f"session, {name}: (peak, packed - dense) / tensor", (packed - dense) / TENSOR, most)
-            highest = max(pair[0][1] for pair in pairs)
-            table.add(f"session, {name}: (highest peak, packed - dense) / tensor", (highest - dense) / TENSOR)
+    """Time and peak memory of the creation of sessions, packed against dense, whose numbers do not matter."""
+    for layers, rounds in ((1, ROUNDS), (3, FEWER)):
+        paths = [folder / f"dense-{layers}-90.onnx", *(folder / f"packed-{layers}-{each}.onnx" for each in SPARSITIES)]
+        dense, *packed = zip(*[[apart("create", path) for path in paths] for _ in range(rounds)], strict=True)
+        least = statistics.median(peak for _, peak in dense)
+        table.add(f"session, {counted(layers)}: peak, dense / tensor", least / TENSOR)
+        for sparsity, found in zip(SPARSITIES, packed, strict=True):
+            name = f"session, {counted(layers)}, {sparsity} % masked"
+            slower = ratio([(own[0], other[0]) for own, other in zip(found, dense, strict=True)])
+            table.add(f"{name}: seconds, packed / dense", slower, 2.5 if layers == 1 else inf)
+            peaks = [(peak - least) / TENSOR for _, peak in found]
+            table.add(
+                f"{name}: (peak, packed - dense) / tensor", statistics.median(peaks), 3.5 if sparsity == 90 else inf
+            )
+            if sparsity == 90:
+                table.add(f"{name}: (highest peak, packed - dense) / tensor", max(peaks))
+
+
+def counted(layers: int) -> str:
+    """Number and noun."""
+    return f"{layers} layer{'s' * (layers > 1)}"
 
 
 def export(module: Any, path: Path) -> None:
@@ -236,6 +251,22 @@ def export(module: Any, path: Path) -> None:
         torch.onnx.export(module, (torch.zeros(2, WIDTH),), path, dynamo=True, verbose=False)
 
 
+def pruned(model: Any) -> Any:
+    """The same network as plain torch has it: each weight is multiplied with a mask of the same dtype."""
+    from torch import nn
+    from torch.nn.utils import prune
+
+    from deepstruct.sparse import maskable_layers
+
+    modules: list[nn.Module] = []
+    for layer in maskable_layers(model):
+        linear = nn.Linear(WIDTH, WIDTH)
+        linear.load_state_dict({"weight": layer.weight, "bias": layer.bias})
+        prune.custom_from_mask(linear, "weight", layer.mask)
+        modules += [linear, nn.ReLU()]
+    return nn.Sequential(*modules[:-1]).eval()
+
+
 def writing(table: Table, folder: Path) -> None:
     """Time and size of writing three layers, against the onnx package and torch's exporter."""
     import torch
@@ -245,6 +276,7 @@ def writing(table: Table, folder: Path) -> None:
     from deepstruct.sparse import MaskedDeepFFN, maskable_layers
 
     torch.manual_seed(0)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     module = MaskedDeepFFN(WIDTH, WIDTH, [WIDTH, WIDTH]).eval()
     for layer in maskable_layers(module):
         layer.mask = torch.rand_like(layer.weight) < 0.1
@@ -252,42 +284,42 @@ def writing(table: Table, folder: Path) -> None:
     structure = deepstruct.from_module(module).structure
     arrays = {name: value.numpy() for name, value in module.state_dict().items() if not name.endswith("_mask")}
     model = Model(structure, Weights(structure, arrays))
-    (folder / "export").mkdir()
-    packed = folder / "written.onnx"
+    packed, exports = folder / "written.onnx", [folder / "prune", folder / "bool"]
+    for place in exports:
+        place.mkdir()
     calls: list[Callable[[], object]] = [
         partial(deepstruct.save, model, packed),
         partial(write_dense, structure, arrays, folder / "dense.onnx"),
-        partial(deepstruct.save, module, packed),
-        partial(export, module, folder / "export" / "network.onnx"),
+        partial(export, pruned(module), exports[0] / "network.onnx"),
+        partial(export, module, exports[1] / "network.onnx"),
     ]
-    own, dense, live, exported = zip(*[[seconds(call) for call in calls] for _ in range(ROUNDS + 1)][1:], strict=True)
-    size = sum(file.stat().st_size for file in (folder / "export").iterdir())
-    table.add("writing 3 layers, 90 % masked: seconds, save / onnx.helper and onnx.save", ratio_of(own, dense), 1.5)
-    table.add("writing 3 layers, 90 % masked: seconds, torch.onnx.export / save", ratio_of(exported, own), least=4)
-    table.add("writing 3 layers, 90 % masked: seconds, torch.onnx.export / save of the module", ratio_of(exported, live))
-    table.add("writing 3 layers, 90 % masked: bytes, torch.onnx.export / save", size / packed.stat().st_size, least=15)
-
-
-def ratio_of(first: tuple[float, ...], second: tuple[float, ...]) -> float:
-    """Quotient of two medians."""
-    return ratio(list(zip(first, second, strict=True)))
+    rounds = [[seconds(call) for call in calls] for _ in range(FEWER + 1)][1:]
+    own, dense, floats, bools = (statistics.median(times) for times in zip(*rounds, strict=True))
+    name, size = "writing 3 layers, 90 % masked", packed.stat().st_size
+    others = [sum(file.stat().st_size for file in place.iterdir()) for place in exports]
+    table.add(f"{name}: seconds, save / onnx.helper and onnx.save", own / dense, 1.5)
+    table.add(f"{name}: seconds, torch.onnx.export, prune / save", floats / own, least=4)
+    table.add(f"{name}: seconds, torch.onnx.export, bool masks / save", bools / own)
+    table.add(f"{name}: bytes, torch.onnx.export, prune / save", others[0] / size, least=15)
+    table.add(f"{name}: bytes, torch.onnx.export, bool masks / save", others[1] / size)
 
 
 def writing_memory(table: Table, folder: Path) -> None:
     """Peak memory of writing."""
-    model, arrays = network(3, 90)
-    masks = {f"{p.name}.mask": p.mask.packed for p in model.structure.parameters}
-    np.savez(folder / "arrays.npz", **arrays, **masks)
-    for layers in (1, 3):
-        found = [apart("write", folder / "arrays.npz", layers, folder / "memory.onnx")[0] for _ in range(ROUNDS)]
-        name = f"writing {layers} layer{'s' * (layers > 1)}, 90 % masked"
-        table.add(f"{name}: peak / tensor", statistics.median(found) / TENSOR)
+    peaks = [
+        statistics.median(apart("write", folder / "arrays.npz", layers, folder / "memory.onnx")[0] for _ in range(3))
+        for layers in (1, 3)
+    ]
+    for layers, peak in zip((1, 3), peaks, strict=True):
+        table.add(f"writing {counted(layers)}, 90 % masked: peak / tensor", peak / TENSOR)
+    table.add("writing, 90 % masked: peak, 3 layers / 1 layer", peaks[1] / peaks[0], 1.2)
 
 
 def main() -> int:
     """Prints the table; exits 1 if a claim does not hold."""
     if sys.argv[1:]:
-        {"create": create, "compare": compare, "write": write}[sys.argv[1]](*sys.argv[2:])
+        commands: dict[str, Callable[..., None]] = {"create": create, "compare": compare, "write": write}
+        commands[sys.argv[1]](*sys.argv[2:])
         return 0
     table = Table()
     with tempfile.TemporaryDirectory() as name:

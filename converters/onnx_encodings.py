@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deepstruct.converters import onnx_messages, onnx_packed, onnx_tensors
 from deepstruct.converters.onnx_packed import Plan
@@ -103,6 +103,9 @@ def choose(structure: Structure, wanted: SparseEncoding) -> Choice:
     flat = wanted == "packed-flat"
     taken = _names(structure)
     sizes = {p.name: measure(p, opset, flat=flat, taken=taken) for p in structure.parameters}
+    for value in structure.outputs:
+        if value.name in sizes:  # runtimes would hand back a sparse tensor
+            sizes[value.name] = replace(sizes[value.name], coo=None, constant=None)
     masked = {parameter.name for parameter in structure.parameters if parameter.mask is not None}
     smallest = _smallest({name: sizes[name] for name in sizes if name in masked}, opset) if wanted == "auto" else {}
     stored = {}

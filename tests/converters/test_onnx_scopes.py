@@ -395,3 +395,22 @@ def test_names_of_packed_weights_collide_with_nothing(tmp_path: Path) -> None:
     report = deepstruct.save(found, tmp_path / "b.onnx", sparse_encoding="packed")
     assert {tensor.name: tensor.encoding for tensor in report.tensors}["w"] == "dense"
     assert deepstruct.load(tmp_path / "b.onnx") == found
+
+
+@pytest.mark.parametrize("encoding", ["auto", "dense", "coo", "constant", "packed", "packed-flat"])
+def test_a_weight_that_is_an_output_is_a_tensor(encoding: str, tmp_path: Path) -> None:
+    array = np.zeros((64, 48), np.float32)
+    array[RNG.integers(0, 64, 300), RNG.integers(0, 48, 300)] = 2
+    out = helper.make_tensor_value_info("w", TensorProto.FLOAT, [64, 48])
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 64])
+    proto = model(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        [x],
+        [Y, out],
+        initializer=[numpy_helper.from_array(array, "w")],
+    )
+    onnx.save(proto, tmp_path / "a.onnx")
+    deepstruct.convert(tmp_path / "a.onnx", tmp_path / "b.onnx", infer_masks=True, sparse_encoding=encoding)
+    feeds = {"x": RNG.standard_normal((2, 64)).astype(np.float32)}
+    for ours, theirs in zip(run(tmp_path / "b.onnx", feeds), run(tmp_path / "a.onnx", feeds), strict=True):
+        assert np.array_equal(ours, theirs)
