@@ -1,10 +1,10 @@
 """ONNX files of pruned networks: size, run time, session creation and writing against dense files and torch's exporter.
 
 Weights are 4096x4096 float32 with random masks, one layer or three with ReLU between them. The peers, in the same run:
-the dense model made with `onnx.helper`, and `torch.onnx.export` of the module that `torch.nn.utils.prune` has masked, or
-that has deepstruct's own bool masks. The size is also measured against the entropy of the mask and 32 bits for each kept
+the dense model made with `onnx.helper`, and `torch.onnx.export` of the module with the masks of `torch.nn.utils.prune`,
+or with deepstruct's own bool masks. The size is also measured against the entropy of the mask and 32 bits for each kept
 value. Sessions have one thread and are created in fresh processes, in turns; run times are compared in several, since
-they depend on where the weights happen to lie in memory. Times are those of the processor, without waiting for the disk.
+they depend on where weights happen to lie in memory. Times are those of the processor, without waiting for the disk.
 """
 
 from __future__ import annotations
@@ -262,7 +262,7 @@ def pruned(model: Any) -> Any:
     for layer in maskable_layers(model):
         linear = nn.Linear(WIDTH, WIDTH)
         linear.load_state_dict({"weight": layer.weight, "bias": layer.bias})
-        prune.custom_from_mask(linear, "weight", layer.mask)
+        prune.custom_from_mask(linear, "weight", layer.mask)  # type: ignore[no-untyped-call]  # torch has no type for it
         modules += [linear, nn.ReLU()]
     return nn.Sequential(*modules[:-1]).eval()
 

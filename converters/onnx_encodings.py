@@ -69,7 +69,7 @@ def measure(parameter: Parameter, opset: int, *, flat: bool = False, taken: Set[
     if not parameter.shape or dense > _LARGEST_SPARSE:
         return Sizes(dense, None, None, packed, plan)
     values = onnx_tensors.stored_bytes(parameter.dtype, mask.nnz)
-    coo = values + onnx_messages.varint_bytes(mask.indices()) + _SPARSE_BYTES
+    coo = values + onnx_messages.varint_bytes(mask) + _SPARSE_BYTES
     constant = coo + _NODE_BYTES + 2 * len(parameter.name.encode())
     return Sizes(dense, coo, constant if opset >= CONSTANT_OPSET else None, packed, plan)
 

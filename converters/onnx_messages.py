@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, Any
 
-import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
 from deepstruct.converters import onnx_tensors
+from deepstruct.mask import Mask, count
 from deepstruct.structure import Parameter
 
 GRAPH = 7
@@ -101,12 +101,12 @@ class Stream:
         return end
 
 
-def varint_bytes(indices: NDArray[np.int64]) -> int:
-    """Bytes that sorted numbers from 0 on take as varints."""
-    total, bound = indices.size, 1 << 7
-    while indices.size and bound <= int(indices[-1]):
-        total += indices.size - int(np.searchsorted(indices, bound))
-        bound <<= 7
+def varint_bytes(mask: Mask) -> int:
+    """Bytes that the flat indices of a mask take as varints, each of which holds 7 bits."""
+    total, bits = mask.nnz, 7
+    while 1 << bits < mask.size:
+        total += mask.nnz - count(mask.packed[: 1 << bits - 3])
+        bits += 7
     return total
 
 

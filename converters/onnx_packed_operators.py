@@ -85,12 +85,15 @@ def inputs_of(op_type: str) -> list[str]:
     return ["codes", "length", "values", "shape"]
 
 
-def expand(op_type: str, rename: Callable[[str], str]) -> tuple[list[NodeProto], dict[str, NDArray[Any]]]:
+def expand(
+    op_type: str, rename: Callable[[str], str], *, function: bool
+) -> tuple[list[NodeProto], dict[str, NDArray[Any]]]:
     """Nodes that are one operator, and the constants that they take.
 
     Args:
         op_type: one of `OPERATIONS`.
         rename: gives each value its name: the operator's inputs, its output ``dense`` and what is between them.
+        function: whether they are the body of a function, or written out.
     """
     body = _Body(rename)
     layout = OPERATIONS[op_type]
@@ -98,7 +101,7 @@ def expand(op_type: str, rename: Callable[[str], str]) -> tuple[list[NodeProto],
         body.add("Expand", [body.constant("nothing", 0, np.int32), "shape"], "index")
         body.add("Gather", ["values", "index"], "dense")
     elif op_type == WHOLE:
-        _from_bits(body)
+        _from_bits(body, "GatherElements" if function else "Gather")
     else:
         _from_codes(body, layout, by_index=op_type.endswith(BY_INDEX))
     return body.nodes, body.constants
@@ -106,7 +109,7 @@ def expand(op_type: str, rename: Callable[[str], str]) -> tuple[list[NodeProto],
 
 def function(op_type: str, opset: int) -> FunctionProto:
     """The definition of an operator as a model-local function, for models of the given version of ai.onnx."""
-    nodes, constants = expand(op_type, str)
+    nodes, constants = expand(op_type, str, function=True)
     stored = [
         helper.make_node("Constant", [], [name], value=numpy_helper.from_array(array))
         for name, array in constants.items()
@@ -123,7 +126,7 @@ def call(op_type: str, names: Mapping[str, str]) -> NodeProto:
 
 def write_out(op_type: str, names: Mapping[str, str], prefix: str) -> tuple[list[NodeProto], dict[str, NDArray[Any]]]:
     """The nodes of an operator, the last one marked, and the constants that they take from the graph."""
-    nodes, constants = expand(op_type, lambda name: names.get(name) or f"{prefix}.{name}")
+    nodes, constants = expand(op_type, lambda name: names.get(name) or f"{prefix}.{name}", function=False)
     for node in nodes:
         node.name = node.output[0]
     return [*nodes[:-1], _marked(nodes[-1], op_type)], constants
@@ -136,7 +139,7 @@ def join(parts: list[str], name: str, axis: int) -> NodeProto:
 
 def gate(stage: int) -> str:
     """Name of the bool ``[1]``, always true, that becomes constant when a stage begins; stage 0 is at once."""
-    return f"{DOMAIN}.stage.{stage}"
+    return f"{DOMAIN}.s{stage}"
 
 
 def gate_node(stage: int) -> NodeProto:
@@ -148,15 +151,15 @@ def gate_node(stage: int) -> NodeProto:
     before, name = gate(stage - 1), gate(stage)
     branches = {}
     for branch in ("then", "else"):
-        node = helper.make_node("Compress", [before, before], [f"{name}.{branch}"], axis=0)
+        node = helper.make_node("Compress", [before, before], [f"{name}.{branch}"])
         output = helper.make_tensor_value_info(f"{name}.{branch}", TensorProto.BOOL, [None])
         branches[f"{branch}_branch"] = helper.make_graph([node], branch, [], [output])
-    return _marked(helper.make_node("If", [before], [name], name=name, **branches), "stage")
+    return _marked(helper.make_node("If", [before], [name], **branches), "stage")
 
 
 def delayed(stage: int, codes: str, name: str) -> NodeProto:
     """The node that hands out codes when a stage begins."""
-    return _marked(helper.make_node("Where", [gate(stage), codes, codes], [name], name=name), "stage")
+    return _marked(helper.make_node("Where", [gate(stage), codes, codes], [name]), "stage")
 
 
 def _marked(node: NodeProto, part: str) -> NodeProto:
@@ -170,7 +173,8 @@ def _table(layout: Layout) -> NDArray[np.uint8]:
     return (np.arange(256)[:, None] // layout.powers % layout.radix).astype(np.uint8)
 
 
-def _from_bits(body: _Body) -> None:
+def _from_bits(body: _Body, gather: str) -> None:
+    """The whole bitmap: `gather` is GatherElements, ten times as fast in onnxruntime, or Gather, which all have."""
     body.integers("codes", "bytes")
     table = body.constant("bits", _table(BITS) == 0, np.bool_)
     body.add("Gather", [table, "bytes"], "bits")
@@ -178,7 +182,7 @@ def _from_bits(body: _Body) -> None:
     body.integers("kept", "taken")
     body.total("taken", "count")
     body.add("Mul", ["count", "taken"], "index")
-    body.add("Gather", ["values", "index"], "entries")
+    body.add(gather, ["values", "index"], "entries")
     body.add("Reshape", ["entries", "shape"], "dense")
 
 

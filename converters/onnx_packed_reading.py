@@ -212,7 +212,7 @@ def _written(graph: _Graph, node: NodeProto) -> Piece | None:
     op_type = _mark(node)
     if op_type not in operators.OPERATIONS or len(node.output) != 1:
         return None
-    expected, constants = operators.expand(op_type, str)
+    expected, constants = operators.expand(op_type, str, function=False)
     matched = _match(graph, expected, "dense", node.output[0])
     if matched is None:
         return None
@@ -253,9 +253,8 @@ def _keeps(branch: AttributeProto, name: str) -> bool:
     if len(branch.g.node) != 1 or branch.g.initializer or len(branch.g.output) != 1:
         return False
     (node,) = branch.g.node
-    axes = [attribute.i for attribute in node.attribute]
     ends = list(node.output) == [branch.g.output[0].name]
-    return node.op_type == "Compress" and list(node.input) == [name, name] and axes == [0] and ends
+    return node.op_type == "Compress" and list(node.input) == [name, name] and not node.attribute and ends
 
 
 def _gates(graph: _Graph, used: set[int]) -> set[int]:
@@ -303,7 +302,7 @@ def _is_own(function: FunctionProto) -> bool:
         if node.op_type == "Constant" and len(node.attribute) == len(node.output) == 1
     }
     graph = _Graph(function.node, values)
-    expected, constants = operators.expand(function.name, str)
+    expected, constants = operators.expand(function.name, str, function=True)
     inputs = operators.inputs_of(function.name)
     if len(function.output) != 1 or len(function.input) != len(inputs) or function.attribute:
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -16,6 +16,7 @@ from deepstruct.errors import Fault, StructureError
 
 MAX_RANK = 64  # numpy's and torch's own limit
 MAX_ELEMENTS = 2**48
+_SLAB = 2**15  # bytes of bits that are unpacked at a time, so that they stay in the processor's cache
 
 
 class Mask:
@@ -173,10 +174,31 @@ class Mask:
         """int64 ``[nnz]``: row-major flat indices of the entries that exist, ascending."""
         occupied = self.occupied()
         if 2 * occupied.size > self._packed.size:
-            return np.flatnonzero(self.flat()).astype(np.int64, copy=False)
+            found = np.empty(self.nnz, dtype=np.int64)
+            at = 0
+            for first, positions in self._slabs():
+                np.add(positions, first, out=found[at : at + positions.size])
+                at += positions.size
+            return found
         bits = np.unpackbits(self._packed[occupied], bitorder="little").reshape(-1, 8)
         byte, bit = np.nonzero(bits)
         return occupied[byte] * 8 + bit
+
+    def take(self, entries: NDArray[Any]) -> NDArray[Any]:
+        """``[nnz]``: those of all entries, in row-major order, that exist."""
+        flat = entries.reshape(-1)
+        kept = np.empty(self.nnz, dtype=flat.dtype)
+        at = 0
+        for first, positions in self._slabs():
+            kept[at : at + positions.size] = flat[first : first + 8 * _SLAB][positions]
+            at += positions.size
+        return kept
+
+    def _slabs(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """First flat index of consecutive slabs, and in each the positions, from 0, of the entries that exist."""
+        for first in range(0, self._packed.size, _SLAB):
+            bits = np.unpackbits(self._packed[first : first + _SLAB], bitorder="little")
+            yield 8 * first, np.flatnonzero(bits.view(np.bool_))
 
     def digest(self) -> str:
         """SHA-256 of shape and bits as `docs/format.md` defines it, independent of any encoding."""

@@ -68,8 +68,7 @@ class Weights(Mapping[str, NDArray[Any]]):
         """
         parameter, array = self._fetch(name)
         if array.shape == parameter.shape and parameter.mask is not None:
-            sparse = 8 * parameter.nnz < parameter.size  # where indices take less memory than one byte an entry
-            return array.reshape(-1)[parameter.mask.indices() if sparse else parameter.mask.flat()]
+            return parameter.mask.take(array)
         return array.reshape(-1)
 
     def __getitem__(self, name: str) -> NDArray[Any]:
