@@ -16,7 +16,7 @@ from deepstruct.errors import (
 )
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
-from deepstruct.limits import Limits
+from deepstruct.limits import Limits, variable
 from deepstruct.losses import Loss
 from deepstruct.model import Model
 
@@ -61,10 +61,15 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
         digest = sidecar.write(targets.open(place), model, options.layout, options.progress)
         reference = document.WeightsReference(uri=place.name, layout=options.layout, digest=digest)
     written = document.to_json(model.structure, reference)
-    if jsonprofile.depth(written) > Limits().depth:
-        levels = f"{jsonprofile.depth(written)} levels of nesting, and readers accept {Limits().depth}"
-        raise UnsupportedError(f"{path}: a document of this model would have {levels}")
-    jsonprofile.write(file, written)
+    limits = Limits.from_environment()
+    claims = {
+        "depth": (jsonprofile.depth(written), "levels of nesting"),
+        "values": (jsonprofile.write(file, written), "values"),
+    }
+    for name, (found, unit) in claims.items():
+        if found > getattr(limits, name):
+            message = f"the document would have {found} {unit}, and readers accept {getattr(limits, name)}"
+            raise UnsupportedError(f"{path}: {message}; with {variable(name)} set higher for both, they do")
     return document.unplaced(model.structure) if reference is None else []
 
 

@@ -15,7 +15,8 @@ CONSTANT_OPSET = 11
 """The first opset in which Constant has ``sparse_value``."""
 
 _LARGEST_SPARSE = 2**31 - 1  # bytes of the dense tensor that onnxruntime makes of a standard sparse one
-_SPARSE_BYTES = 32  # of messages around values and indices, beyond those around dense numbers
+_NOTE_BYTES = 8  # of the note that a dense tensor has a mask, without its name
+_SPARSE_BYTES = 18  # of messages around values and indices, beyond those around dense numbers
 _NODE_BYTES = 64  # of a Constant around a sparse tensor, without the name
 _NOT_SPARSE = frozenset({"int4", "uint4", "int2", "uint2", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn", "string"})
 
@@ -25,7 +26,7 @@ class Sizes:
     """Bytes of one tensor in each encoding; None where the encoding cannot hold it.
 
     Attributes:
-        dense: the numbers of all entries.
+        dense: the numbers of all entries, and the note that there is a mask.
         coo: kept values and indices in a sparse initializer.
         constant: the same in a Constant.
         packed: codes and kept values, and the nodes that decode them.
@@ -57,6 +58,7 @@ def measure(parameter: Parameter, opset: int, *, flat: bool = False, taken: Set[
     mask = parameter.mask
     if mask is None or not parameter.size or parameter.dtype in _NOT_SPARSE:
         return Sizes(dense, None, None, None, None)
+    dense += len(parameter.name.encode()) + _NOTE_BYTES
     plan, packed = None, None
     if onnx_packed.fits(parameter.dtype, opset):
         plan = onnx_packed.plan(parameter.name, mask, parameter.dtype)
@@ -94,11 +96,12 @@ def choose(structure: Structure, wanted: SparseEncoding) -> Choice:
         UnsupportedError: the model's opset has no such encoding.
     """
     opset = structure.opset.get("", 0)
-    if wanted == "constant" and opset < CONSTANT_OPSET:
+    masked = {parameter.name for parameter in structure.parameters if parameter.mask is not None}
+    if masked and wanted == "constant" and opset < CONSTANT_OPSET:
         raise UnsupportedError(
             f"Constant has sparse values from opset {CONSTANT_OPSET} on, not in {opset}; use --opset"
         )
-    if wanted.startswith("packed") and not onnx_packed.fits("float32", opset):
+    if masked and wanted.startswith("packed") and not onnx_packed.fits("float32", opset):
         raise UnsupportedError(f"opset {opset} lacks operators that decode packed tensors; use --opset")
     flat = wanted == "packed-flat"
     taken = _names(structure)
@@ -106,7 +109,6 @@ def choose(structure: Structure, wanted: SparseEncoding) -> Choice:
     for value in structure.outputs:
         if value.name in sizes:  # runtimes would hand back a sparse tensor
             sizes[value.name] = replace(sizes[value.name], coo=None, constant=None)
-    masked = {parameter.name for parameter in structure.parameters if parameter.mask is not None}
     smallest = _smallest({name: sizes[name] for name in sizes if name in masked}, opset) if wanted == "auto" else {}
     stored = {}
     for name, found in sizes.items():

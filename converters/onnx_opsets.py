@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import ModelProto, helper
+from onnx import GraphProto, ModelProto, helper
 
 from deepstruct.converters import onnx_graphs
 from deepstruct.converters.onnx_initializers import Initializers
 from deepstruct.converters.onnx_scopes import ScopeReader, opset_of
-from deepstruct.errors import UnsupportedError
+from deepstruct.errors import FaultyError, UnsupportedError
 from deepstruct.frozen import FrozenMapping
 from deepstruct.model import Model, Weights
 from deepstruct.options import ReadOptions
-from deepstruct.structure import Parameter, Structure, ValueInfo
+from deepstruct.structure import Function, Parameter, Structure, ValueInfo, walk
 
 IR_VERSION = 10
 """The first with metadata_props on nodes, which hold their scopes and which readers of older ones pass by.
@@ -76,6 +76,8 @@ def with_opset(model: Model, version: int) -> Model:
     weights = Weights(structure, {}) if model.weights is None else model.weights
     graph = onnx_graphs.graph_proto(structure, _refuse)
     graph.input.extend(map(onnx_graphs.value_proto, parameters))
+    functions = tuple(_carried(function, version) for function in structure.functions)
+    _check_meaning(structure, weights, before, version)
     proto = ModelProto(
         ir_version=max(IR_VERSION, _of_opset(structure)),
         opset_import=onnx_graphs.opset_ids(structure.opset),
@@ -86,18 +88,25 @@ def with_opset(model: Model, version: int) -> Model:
     except (onnx.version_converter.ConvertError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1].rpartition("failed: ")[2]
         raise UnsupportedError(f"opset {before} cannot be converted to {version}: {reason}") from error
+    if before < 11 <= version:
+        _keep_resizing(converted.graph)
     path = Path(structure.name)
     initializers = Initializers(path, ReadOptions())
     scopes = ScopeReader(path, initializers, converted.graph, ())
     nodes = scopes.main(converted.graph, opset_of(path, converted.opset_import))
     places = {node.outputs: node.scope for node in structure.nodes}
-    changed = replace(
-        structure,
-        nodes=tuple(replace(node, scope=places.get(node.outputs, "")) for node in nodes),
-        parameters=(*structure.parameters, *initializers.parameters.values()),
-        constants=FrozenMapping(initializers.constants),
-        opset=FrozenMapping({**structure.opset, "": version}),
-    )
+    try:
+        changed = replace(
+            structure,
+            nodes=tuple(replace(node, scope=places.get(node.outputs, "")) for node in nodes),
+            parameters=(*structure.parameters, *initializers.parameters.values()),
+            constants=FrozenMapping(initializers.constants),
+            functions=functions,
+            opset=FrozenMapping({**structure.opset, "": version}),
+        )
+    except FaultyError as error:
+        reason = error.faults[0].message
+        raise UnsupportedError(f"opset {before} cannot be converted to {version}: {reason}") from error
 
     def load(parameter: Parameter) -> NDArray[np.generic]:
         return weights.kept(parameter.name) if parameter.name in weights else initializers.load(parameter)
@@ -107,3 +116,59 @@ def with_opset(model: Model, version: int) -> Model:
 
 def _refuse(name: str, _sparse: bool | None) -> onnx.TensorProto:
     raise UnsupportedError(f"the attribute with the tensor {name!r} cannot be brought to another opset")
+
+
+def _carried(function: Function, version: int) -> Function:
+    """The function in another version of ONNX's own operators, all of which must have the same signature in both.
+
+    Raises:
+        UnsupportedError: an operator is another one in that version; the onnx package converts no functions.
+    """
+    before = function.opset.get("")
+    if before is None or before == version:
+        return function
+    for node in walk(function.nodes):
+        if not node.domain and _signature(node.op_type, before) != _signature(node.op_type, version):
+            why = f"{node.op_type} in the function {function.name!r} is another one there"
+            raise UnsupportedError(f"opset {before} cannot be converted to {version}: {why}")
+    return replace(function, opset=FrozenMapping({**function.opset, "": version}))
+
+
+def _signature(op_type: str, version: int) -> object:
+    """Attributes with their defaults, and number of inputs and outputs, of an operator."""
+    try:
+        schema = onnx.defs.get_schema(op_type, version, "")
+    except onnx.defs.SchemaError:
+        return None
+    attributes = {name: (a.required, a.default_value.SerializeToString()) for name, a in schema.attributes.items()}
+    return attributes, schema.min_input, schema.max_input, schema.min_output, schema.max_output
+
+
+def _check_meaning(structure: Structure, weights: Weights, before: int, version: int) -> None:
+    """Refuses operators whose meaning the onnx package does not keep.
+
+    Raises:
+        UnsupportedError: there is one.
+    """
+    for node in walk(structure.nodes):
+        if node.domain:
+            continue
+        lost = node.op_type == "Hardmax" and before < 13 <= version
+        if node.op_type == "Resize" and before < 11 <= version and node.attributes.get("mode", "nearest") == "nearest":
+            scales = node.inputs[1]
+            lost = scales not in weights or bool((weights[scales] < 1).any())
+        if lost:
+            why = f"{node.name!r} would compute something else, since {node.op_type} has changed"
+            raise UnsupportedError(f"opset {before} cannot be converted to {version}: {why}")
+
+
+def _keep_resizing(graph: GraphProto) -> None:
+    """Makes the Resize of opset 11 and later what it and Upsample were before."""
+    for node in graph.node:
+        if node.op_type == "Resize" and not node.domain:
+            kept = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+            present = {attribute.name for attribute in node.attribute}
+            node.attribute.extend(helper.make_attribute(k, v) for k, v in kept.items() if k not in present)
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _keep_resizing(inner)

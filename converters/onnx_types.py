@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
 import onnx
-from onnx import GraphProto, ModelProto
+from onnx import GraphProto, ModelProto, TypeProto
 
 from deepstruct.converters import onnx_graphs
 from deepstruct.errors import UnsupportedError
@@ -37,9 +38,27 @@ def add_types(path: Path, proto: ModelProto, graph: GraphProto, structure: Struc
             reason = str(error).strip().splitlines()[-1]
             raise UnsupportedError(f"{path}: ONNX does not allow this structure: {reason}") from error
         inferred = onnx.shape_inference.infer_shapes(twin)
+    own = {
+        dim for value in (*structure.inputs, *structure.outputs) for dim in value.shape or () if isinstance(dim, str)
+    }
+    for found in (*inferred.graph.value_info, *inferred.graph.output):
+        _forget_names(found.type, own)
     graph.value_info.extend(inferred.graph.value_info)
     for output, found in zip(graph.output, inferred.graph.output, strict=True):
         if not output.type.WhichOneof("value") or (
             output.type.WhichOneof("value") == "tensor_type" and not output.type.tensor_type.HasField("shape")
         ):
             output.CopyFrom(found)
+
+
+def _forget_names(proto: TypeProto, own: Collection[str]) -> None:
+    """Removes the names that inference gave to open extents, which runtimes would show at the outputs."""
+    kind = proto.WhichOneof("value")
+    if kind in ("sequence_type", "optional_type"):
+        _forget_names(getattr(proto, kind).elem_type, own)
+    elif kind == "map_type":
+        _forget_names(proto.map_type.value_type, own)
+    elif kind in ("tensor_type", "sparse_tensor_type"):
+        for dim in getattr(proto, kind).shape.dim:
+            if dim.dim_param.startswith("unk__") and dim.dim_param not in own:
+                dim.Clear()

@@ -9,6 +9,9 @@ from typing import Any, Generic, TypeVar
 V = TypeVar("V")
 
 
+_NUMBERS = frozenset({int, float, bool})
+
+
 def check_text(text: str) -> str:
     """`text`, if UTF-8 can hold it.
 
@@ -32,6 +35,8 @@ def freeze(value: Any) -> Any:
     if isinstance(value, Mapping):
         return FrozenMapping(value)
     if isinstance(value, (list, tuple)):
+        if _NUMBERS.issuperset(map(type, value)):
+            return tuple(value)
         return tuple(freeze(item) for item in value)
     if isinstance(value, str):
         return check_text(value)

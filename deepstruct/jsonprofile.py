@@ -31,10 +31,18 @@ def read(path: Path, limits: Limits) -> Any:
     return parse(files.read_bytes(path, limits.document_bytes + 1), limits)
 
 
-def write(file: IO[bytes], document: dict[str, Any]) -> None:
-    """Writes a document's text to a binary file."""
+def write(file: IO[bytes], document: dict[str, Any]) -> int:
+    """Writes a document's text to a binary file; returns how many values readers will count in it."""
+    count = 0
     for piece in layout(document):
         file.write(piece.encode())
+        count += _values(piece)
+    return count
+
+
+def _values(text: str) -> int:
+    """Each JSON value but the first follows one of these; strings may only push the count up."""
+    return sum(map(text.count, ",[{:"))
 
 
 def parse(content: bytes, limits: Limits | None = None) -> Any:
@@ -51,8 +59,7 @@ def parse(content: bytes, limits: Limits | None = None) -> Any:
     except UnicodeDecodeError as error:
         message = f"not UTF-8 text (byte {content[error.start]:#04x} at offset {error.start}); is it a document?"
         raise _fault("INVALID_JSON", message) from error
-    # Each JSON value but the first follows one of these; strings may only push the count up.
-    count = text.count(",") + text.count("[") + text.count("{") + text.count(":")
+    count = _values(text)
     if count > limits.values:
         raise _fault("LIMIT_EXCEEDED", _beyond(f"about {count} values", limits, "values"))
     try:

@@ -262,16 +262,15 @@ def check_attribute(value: Any) -> AttributeValue:
             raise TypeError(f"{value.kind!r:.40} is no type of ONNX attributes")
         return value
     if isinstance(value, tuple):
-        if len({_sort(item) for item in value}) > 1:
+        types = set(map(type, value))
+        if len({_ALIKE.get(found, found) for found in types}) > 1:
             raise TypeError(f"{value!r:.60} mixes types")
+        if types == {float}:
+            return _rounded(value)
+        if types == {int} and min(value) >= -(2**63) and max(value) < 2**63:
+            return value
         return tuple(_check_single(item) for item in value)  # type: ignore[return-value]  # one type
     return _check_single(value)
-
-
-def _sort(item: object) -> type:
-    """What items of one list have in common."""
-    alike = {bytes: str, ParameterReference: Tensor}
-    return alike.get(type(item), type(item))
 
 
 def _check_single(value: Any) -> Single:
@@ -287,6 +286,22 @@ def _check_single(value: Any) -> Single:
         f"{value!r:.60} is no ONNX attribute: use an int, float, str, bytes, Tensor, Graph, TypeInfo, "
         "ParameterReference, or a list of one of them"
     )
+
+
+_ALIKE = {bytes: str, ParameterReference: Tensor}
+"""Types that may stand in one list."""
+
+
+def _rounded(values: tuple[float, ...]) -> tuple[float, ...]:
+    """All of them rounded to float32 at once.
+
+    Raises:
+        OverflowError: one is finite but larger than any float32.
+    """
+    try:
+        return struct.unpack(f"<{len(values)}f", struct.pack(f"<{len(values)}f", *values))
+    except OverflowError as error:
+        raise OverflowError("a number does not fit into float32") from error
 
 
 def round_to_float32(value: float) -> float:

@@ -22,6 +22,7 @@ class Operator:
         since: opset version that introduced this version.
         inputs: least and largest number of inputs.
         outputs: least and largest number of outputs.
+        deprecated: whether the version ended the operator; one that was deprecated only later is usable.
         optional_inputs: positions below the least number that may nevertheless be left empty.
         optional_outputs: likewise.
         attributes: name -> type as AttributeProto names it (``INT``, ``FLOATS``, ...).
@@ -66,7 +67,7 @@ def lookup(domain: str, name: str, opset: int) -> Operator | None:
         since=entry["since"],
         inputs=tuple(entry["inputs"]),
         outputs=tuple(entry["outputs"]),
-        deprecated=entry.get("deprecated", False),
+        deprecated=entry.get("deprecated", False) and entry is not versions[0],
         optional_inputs=frozenset(entry.get("optional_inputs", ())),
         optional_outputs=frozenset(entry.get("optional_outputs", ())),
         attributes={attribute: kind.rstrip("!") for attribute, kind in attributes.items()},

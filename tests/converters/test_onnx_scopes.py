@@ -414,3 +414,22 @@ def test_a_weight_that_is_an_output_is_a_tensor(encoding: str, tmp_path: Path) -
     feeds = {"x": RNG.standard_normal((2, 64)).astype(np.float32)}
     for ours, theirs in zip(run(tmp_path / "b.onnx", feeds), run(tmp_path / "a.onnx", feeds), strict=True):
         assert np.array_equal(ours, theirs)
+
+
+def test_a_document_that_no_reader_would_accept_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    onnx.save(branches(), tmp_path / "a.onnx")
+    monkeypatch.setenv("DEEPSTRUCT_MAX_VALUES", "50")
+    with pytest.raises(UnsupportedError, match="values, and readers accept 50"):
+        deepstruct.convert(tmp_path / "a.onnx", tmp_path / "a.structure.json")
+    assert list(tmp_path.iterdir()) == [tmp_path / "a.onnx"]
+
+
+def test_a_normalisation_that_was_deprecated_later_is_read(tmp_path: Path) -> None:
+    node = helper.make_node("GroupNormalization", ["x", "s", "b"], ["y"], num_groups=2)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 4, 3])
+    proto = model([node], [x], [Y], initializer=[tensor("s", 2), tensor("b", 2)], opset=18)
+    proto.graph.output[0].ClearField("type")
+    proto.graph.output[0].type.CopyFrom(x.type)
+    written, _ = round_trip(proto, tmp_path)
+    feeds = {"x": RNG.standard_normal((2, 4, 3)).astype(np.float32)}
+    assert np.array_equal(run(written, feeds)[0], run(tmp_path / "source.onnx", feeds)[0])
