@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -43,6 +43,7 @@ class Chunk:
         nnz: number of its kept entries.
         length: number of its codes.
         op_type: operator that decodes it.
+        codes: uint8 ``[bytes]``, or None where the bits of the mask say it all.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Chunk:
     nnz: int
     length: int
     op_type: str
+    codes: NDArray[np.uint8] | None = field(default=None, compare=False, repr=False)
 
     @property
     def size(self) -> int:
@@ -65,7 +67,7 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a weight is packed, without its codes and values.
+    """How a weight is packed, without its values.
 
     Attributes:
         name: of the weight.
@@ -129,11 +131,13 @@ def plan(name: str, mask: Mask, dtype: str, *, layout: Layout | None = None, chu
     ranges = _ranges(mask.shape, chunk or _chunk(mask, dtype))
     if layout is None and mask.density > _MANY:
         layout = BITS
+    parts: list[NDArray[np.int64]] = []
     gaps: list[Gaps] = []
     if layout is BITS:
         counts = [count(_bits(mask, start, math.prod(shape))) for shape, start in ranges]
     else:
-        gaps = [Gaps(part) for part in _split(mask.indices(), ranges)]
+        parts = list(_split(mask.indices(), ranges))
+        gaps = [Gaps(part) for part in parts]
         counts = [part.nnz for part in gaps]
     sizes = [math.prod(shape) if nnz else 0 for (shape, _), nnz in zip(ranges, counts, strict=True)]
     if layout is None:
@@ -143,7 +147,8 @@ def plan(name: str, mask: Mask, dtype: str, *, layout: Layout | None = None, chu
     for position, ((shape, start), nnz, length) in enumerate(zip(ranges, counts, lengths, strict=True)):
         part = name if len(ranges) == 1 else f"{name}.{position}"
         op_type = operators.operation(layout, nnz, length, dtype)
-        chunks.append(Chunk(part, shape, start, nnz, length, op_type))
+        codes = layouts.encode(parts[position], layout) if layout is not BITS else None
+        chunks.append(Chunk(part, shape, start, nnz, length, op_type, codes))
     return Plan(name, dtype, mask.shape, layout, tuple(chunks))
 
 
@@ -192,16 +197,12 @@ def initializers(plan: Plan, mask: Mask, kept: NDArray[Any]) -> Iterator[TensorP
     """
     data_type = onnx_tensors.data_type(plan.dtype)
     kept = np.ascontiguousarray(kept)
-    ranges = [(chunk.shape, chunk.start) for chunk in plan.chunks]
-    split = _split(mask.indices(), ranges) if plan.layout is not BITS else None
     first = 0
     for chunk in plan.chunks:
-        indices = next(split) if split else None
         if chunk.nnz:
-            if indices is None:
+            codes = chunk.codes
+            if codes is None:
                 codes = layouts.encode_bits(_bits(mask, chunk.start, chunk.size), chunk.size)
-            else:
-                codes = layouts.encode(indices, plan.layout)
             yield _tensor(f"{chunk.name}.codes", TensorProto.UINT8, codes)
         if "length" in operators.inputs_of(chunk.op_type):
             yield _tensor(f"{chunk.name}.length", TensorProto.INT64, np.array([chunk.length]))

@@ -32,9 +32,10 @@ BY_INDEX = "ByIndex"
 
 @dataclass
 class _Body:
-    """Nodes under construction; `rename` gives values and constants their names."""
+    """Nodes under construction; `rename` gives values their names, and those of constants begin with `prefix`."""
 
     rename: Callable[[str], str]
+    prefix: str
     constants: dict[str, NDArray[Any]] = field(default_factory=dict)
     nodes: list[NodeProto] = field(default_factory=list)
 
@@ -44,7 +45,7 @@ class _Body:
         return output
 
     def constant(self, name: str, value: Any, dtype: Any) -> str:
-        name = f"{DOMAIN}.{name}"
+        name = f"{self.prefix}{name}"
         self.constants[name] = np.asarray(value, dtype=dtype)
         return name
 
@@ -95,7 +96,7 @@ def expand(
         rename: gives each value its name: the operator's inputs, its output ``dense`` and what is between them.
         function: whether they are the body of a function, or written out.
     """
-    body = _Body(rename)
+    body = _Body(rename, "c." if function else f"{DOMAIN}.")
     layout = OPERATIONS[op_type]
     if layout is None:
         body.add("Expand", [body.constant("nothing", 0, np.int32), "shape"], "index")
