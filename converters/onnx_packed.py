@@ -166,7 +166,9 @@ def _ranges(shape: tuple[int, ...], chunk: int) -> list[tuple[tuple[int, ...], i
         return [(shape, 0)]
     inner = size // shape[axis]
     rows = max(1, chunk // inner)
-    rows = rows - rows % 8 or rows
+    if rows >= 8:
+        number = max(1, round(shape[axis] / rows))
+        rows = -(-shape[axis] // (8 * number)) * 8  # as even as whole bytes of bits allow
     starts = range(0, shape[axis], rows)
     return [((*shape[:axis], min(rows, shape[axis] - first), *shape[axis + 1 :]), first * inner) for first in starts]
 

@@ -122,7 +122,7 @@ def function(op_type: str, opset: int) -> FunctionProto:
 def call(op_type: str, names: Mapping[str, str]) -> NodeProto:
     """A node that calls an operator; `names` gives its inputs and its output their names."""
     inputs = [names[name] for name in inputs_of(op_type)]
-    return helper.make_node(op_type, inputs, [names["dense"]], name=names["dense"], domain=DOMAIN)
+    return helper.make_node(op_type, inputs, [names["dense"]], domain=DOMAIN)
 
 
 def write_out(op_type: str, names: Mapping[str, str], prefix: str) -> tuple[list[NodeProto], dict[str, NDArray[Any]]]:
