@@ -63,7 +63,8 @@ def measure(parameter: Parameter, opset: int, *, flat: bool = False, taken: Set[
     if onnx_packed.fits(parameter.dtype, opset):
         plan = onnx_packed.plan(parameter.name, mask, parameter.dtype)
         nodes = onnx_packed.assemble({parameter.name: plan}, opset, function=not flat).nodes
-        names = {name for node in nodes for name in (*node.input, *node.output)} - {parameter.name}
+        names = {name for node in nodes for name in node.output} - {parameter.name}
+        names |= {name for node in nodes for name in node.input}
         heads = sum(_SPARSE_BYTES + 2 * len(chunk.name.encode()) for chunk in plan.chunks)
         packed = plan.payload + heads + sum(node.ByteSize() + 4 for node in nodes)
         if not names.isdisjoint(taken):

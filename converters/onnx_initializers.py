@@ -13,6 +13,7 @@ from onnx import ModelProto, SparseTensorProto, TensorProto
 from deepstruct import attributes, encoding, jsonprofile
 from deepstruct.converters import onnx_keys, onnx_tensors
 from deepstruct.errors import FaultyError, MalformedFileError
+from deepstruct.limits import variable
 from deepstruct.mask import Mask
 from deepstruct.options import ReadOptions
 from deepstruct.structure import Parameter, ValueInfo
@@ -38,6 +39,7 @@ class Initializers:
         self._masks: dict[str, Any] = {}
         self._dense: dict[str, TensorProto] = {}
         self._kept: dict[str, NDArray[Any]] = {}
+        self._masked = 0
 
     def declare(self, proto: ModelProto) -> None:
         """Notes which tensors are parameters although they are as small as constants, and the masks of dense ones.
@@ -47,7 +49,7 @@ class Initializers:
         """
         for entry in proto.metadata_props:
             if entry.key == onnx_keys.PARAMETERS:
-                self._small = set(entry.value.split("\n"))
+                self._small = set(self._json_object(entry.key, entry.value))
             if entry.key == onnx_keys.MASKS:
                 self._masks = self._json_object(entry.key, entry.value)
 
@@ -76,9 +78,15 @@ class Initializers:
         mask = Mask.of_zeros(array) if self.options.infer_masks else None
         if name in self._masks:
             mask = self._noted_mask(name, array)
-        self.parameters[name] = Parameter(name, dtype, tuple(proto.dims), mask)
+        self.parameters[name] = self._parameter(name, dtype, tuple(proto.dims), mask)
         self.stored[name] = "dense", onnx_tensors.stored_bytes(dtype, array.size)
         self._dense[name] = proto
+
+    def _parameter(self, name: str, dtype: str, shape: tuple[int, ...], mask: Mask | None = None) -> Parameter:
+        try:
+            return Parameter(name, dtype, shape, mask)
+        except FaultyError as error:
+            raise MalformedFileError(str(self.path), f"tensor {name!r}: {error.faults[0].message}") from error
 
     def _noted_mask(self, name: str, array: NDArray[Any]) -> Mask:
         """The mask of a dense tensor that is noted to have one."""
@@ -110,6 +118,12 @@ class Initializers:
             MalformedFileError: its name is taken.
         """
         self._require_new(parameter.name)
+        self._masked += parameter.size if parameter.mask is not None else 0
+        if self._masked > self.options.limits.total_mask_elements:
+            bound = f"{self.options.limits.total_mask_elements}; set {variable('total_mask_elements')} to allow it"
+            raise MalformedFileError(
+                str(self.path), f"all masks up to that of {parameter.name!r} have more elements than {bound}"
+            )
         self.parameters[parameter.name], self._kept[parameter.name] = parameter, kept
         self.stored[parameter.name] = stored_as, size
 
@@ -127,8 +141,10 @@ class Initializers:
                 except FaultyError as error:
                     raise MalformedFileError(str(self.path), f"metadata {entry.key!r}: {error.faults[0]}") from error
                 for name, constant in constants.items():
+                    if constant.dtype == "string":
+                        raise MalformedFileError(str(self.path), f"metadata {entry.key!r}: {name!r} has strings")
                     array = constant.to_array().reshape(-1)
-                    self.add_kept(Parameter(name, constant.dtype, constant.shape), array, "noted", array.nbytes)
+                    self.add_kept(self._parameter(name, constant.dtype, constant.shape), array, "noted", array.nbytes)
 
     def _require_new(self, name: str) -> None:
         if not name:

@@ -4,7 +4,7 @@ ATTRIBUTES = "deepstruct.attributes"
 """On a model: the structure's attributes as JSON."""
 
 PARAMETERS = "deepstruct.parameters"
-"""On a model: names, one a line, of parameters that are as small as constants."""
+"""On a model: JSON object, name of a parameter that is as small as a constant -> true."""
 
 SCOPE = "deepstruct.scope"
 """On a node: the module path that it came from."""

@@ -66,6 +66,7 @@ class _Graph:
     constants: Mapping[str, TensorProto]
     producers: dict[str, int] = field(init=False)
     uses: Counter[str] = field(init=False)
+    gates: dict[str, bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.producers = {name: i for i, node in enumerate(self.nodes) for name in node.output}
@@ -82,7 +83,8 @@ def recognise(model: ModelProto) -> Found:
     whatever names.
     """
     functions = {f.name: f for f in model.functions if f.domain == operators.DOMAIN and not f.overload}
-    own = {name for name, f in functions.items() if name in operators.OPERATIONS and _is_own(f)}
+    numbers = Counter(f.name for f in model.functions if f.domain == operators.DOMAIN)
+    own = {name for name, f in functions.items() if name in operators.OPERATIONS and numbers[name] == 1 and _is_own(f)}
     marked = any(_mark(node) for node in model.graph.node)
     if not own and not marked:
         return Found()
@@ -238,15 +240,22 @@ def _piece(graph: _Graph, op_type: str, names: dict[str, str], nodes: set[int]) 
 
 def _is_gate(graph: _Graph, name: str) -> bool:
     """Whether a value is a bool ``[1]`` that is true, by itself or from one by the nodes that begin a stage."""
-    seen = 0
-    while name not in graph.constants:
+    way: dict[str, None] = {}
+    while name not in graph.constants and name not in graph.gates:
         node = graph.producer(name)
-        if node is None or node.op_type != "If" or _mark(node) != "stage" or seen > len(graph.nodes):
-            return False
-        if len(node.input) != 1 or len(node.output) != 1 or not all(_keeps(a, node.input[0]) for a in node.attribute):
-            return False
-        name, seen = node.input[0], seen + 1
-    return _equals(graph.constants[name], np.array([True]))
+        way[name] = None
+        if node is None or node.op_type != "If" or _mark(node) != "stage" or len(node.input) != 1:
+            break
+        if node.input[0] in way or len(node.output) != 1 or len(node.attribute) != 2:
+            break
+        if not all(_keeps(attribute, node.input[0]) for attribute in node.attribute):
+            break
+        name = node.input[0]
+    if name in graph.constants:
+        graph.gates[name] = _equals(graph.constants[name], np.array([True]))
+    found = graph.gates.get(name, False)
+    graph.gates.update(dict.fromkeys(way, found))
+    return found
 
 
 def _keeps(branch: AttributeProto, name: str) -> bool:
@@ -259,13 +268,17 @@ def _keeps(branch: AttributeProto, name: str) -> bool:
 
 def _gates(graph: _Graph, used: set[int]) -> set[int]:
     """The gates that serve only nodes that are used up."""
+    users: dict[str, list[int]] = {}
+    for i, node in enumerate(graph.nodes):
+        for name in _taken(node):
+            users.setdefault(name, []).append(i)
     found: set[int] = set()
     for i in reversed(range(len(graph.nodes))):
         node = graph.nodes[i]
-        if node.op_type == "If" and _mark(node) == "stage" and _is_gate(graph, node.output[0]):
-            users = [j for j, other in enumerate(graph.nodes) if node.output[0] in _taken(other)]
-            if all(j in used or j in found for j in users):
-                found.add(i)
+        if node.op_type != "If" or _mark(node) != "stage" or len(node.output) != 1:
+            continue
+        if _is_gate(graph, node.output[0]) and all(j in used or j in found for j in users.get(node.output[0], ())):
+            found.add(i)
     return found
 
 
@@ -299,12 +312,20 @@ def _is_own(function: FunctionProto) -> bool:
     values = {
         node.output[0]: node.attribute[0].t
         for node in function.node
-        if node.op_type == "Constant" and len(node.attribute) == len(node.output) == 1
+        if node.op_type == "Constant"
+        and node.domain in _ONNX
+        and len(node.attribute) == len(node.output) == 1
+        and (node.attribute[0].name, node.attribute[0].type) == ("value", AttributeProto.TENSOR)
+        and not node.attribute[0].ref_attr_name
     }
     graph = _Graph(function.node, values)
     expected, constants = operators.expand(function.name, str, function=True)
     inputs = operators.inputs_of(function.name)
     if len(function.output) != 1 or len(function.input) != len(inputs) or function.attribute:
+        return False
+    if not any(entry.domain in _ONNX and entry.version >= _FIRST_OPSET for entry in function.opset_import):
+        return False
+    if not graph.producers.keys().isdisjoint(function.input):
         return False
     matched = _match(graph, expected, "dense", function.output[0])
     if matched is None or any(matched[0][name] != own for name, own in zip(inputs, function.input, strict=True)):
@@ -348,6 +369,8 @@ def _equals(proto: TensorProto | None, array: NDArray[Any]) -> bool:
 
 
 def _mark(node: NodeProto) -> str:
+    if node.domain not in _ONNX:
+        return ""
     return next((entry.value for entry in node.metadata_props if entry.key == operators.MARK), "")
 
 
@@ -364,4 +387,6 @@ def _taken_within(graph: GraphProto) -> set[str]:
     return {name for node in graph.node for name in _taken(node)} | {value.name for value in graph.output}
 
 
+_ONNX = ("", "ai.onnx")
+_FIRST_OPSET = min(operators.MINIMUM_OPSET.values())
 _GRAPHS = (AttributeProto.GRAPH, AttributeProto.GRAPHS)

@@ -60,7 +60,7 @@ def _read(
     own = [f for f in proto.functions if f.domain != onnx_packed_operators.DOMAIN or f.name not in packed.functions]
     functions = tuple(scopes.function(function) for function in own)
     if packed.functions and not any(node.domain == onnx_packed_operators.DOMAIN for node in walk(nodes)):
-        del opset[onnx_packed_operators.DOMAIN]
+        opset.pop(onnx_packed_operators.DOMAIN, None)
     initializers.add_unused(proto)
     try:
         structure = Structure(

@@ -40,6 +40,9 @@ _FIELDS = {
 }
 
 
+_VALUES = frozenset(_FIELDS.values())
+
+
 def domain_of(domain: str) -> str:
     """The name that documents have for an operator set's domain."""
     return "" if domain == "ai.onnx" else domain
@@ -53,11 +56,13 @@ class _Scope:
         place: what the scope is called in names that must be new.
         names: name in the file -> name in the structure, of everything visible.
         opset: operator set domain -> version.
+        closed: it is within a function, where no other names are visible.
     """
 
     place: str
     names: Mapping[str, str]
     opset: Mapping[str, int]
+    closed: bool = False
 
 
 class ScopeReader:
@@ -66,6 +71,7 @@ class ScopeReader:
     def __init__(self, path: Path, initializers: Initializers, graph: GraphProto, functions: Iterable[FunctionProto]):
         self.path = path
         self.initializers = initializers
+        self._numbers: Counter[str] = Counter()
         self._defined = Counter(_definitions(graph))
         for function in functions:
             self._defined.update([*function.input, *_made(function.node)])
@@ -106,19 +112,20 @@ class ScopeReader:
         for node in proto.node:
             if _is_stored(node):
                 names[node.output[0]] = self._free(node.output[0], place)
+        self._require_distinct(proto)
         for tensor in proto.initializer:
             names[tensor.name] = self._free(tensor.name, place)
             self.initializers.add_dense(tensor, names[tensor.name])
         for sparse in proto.sparse_initializer:
             names[sparse.values.name] = self._free(sparse.values.name, place)
             self.initializers.add_sparse(sparse, names[sparse.values.name], "coo")
-        scope = _Scope(place, names, outer.opset)
+        scope = _Scope(place, names, outer.opset, outer.closed)
         nodes = list(self._nodes(proto.node, scope))
         own = {names[name] for name in values}
         inputs = [replace(value, name=names[value.name]) for value in read_values(self.path, proto.input)]
         outputs = []
         for value in read_values(self.path, proto.output):
-            name = names.get(value.name, value.name)
+            name = self._visible(value.name, scope, place)
             if name not in own:  # a graph hands back nothing but what its nodes make
                 made = self._unique(f"{place}.{value.name}")
                 nodes.append(Node(made, "Identity", (name,), (made,)))
@@ -129,11 +136,11 @@ class ScopeReader:
     def function(self, proto: FunctionProto) -> Function:
         """A function of the model."""
         opset = opset_of(self.path, proto.opset_import)
-        names = {name: name for name in (*proto.input, *_made(proto.node))}
+        names = {name: name for name in (*proto.input, *_results(proto.node))}
         for node in proto.node:
             if _is_stored(node):
                 names[node.output[0]] = self._free(node.output[0], proto.name)
-        scope = _Scope(proto.name, names, opset)
+        scope = _Scope(proto.name, names, opset, closed=True)
         defaults = {a.name: self._attribute(a, f"function {proto.name!r}", scope, {}) for a in proto.attribute_proto}
         nodes = list(self._nodes(proto.node, scope))
         outputs = []
@@ -164,10 +171,28 @@ class ScopeReader:
         return name if self._defined[name] <= 1 else self._unique(f"{place}.{name}")
 
     def _unique(self, name: str) -> str:
-        while self._defined[name]:
-            name += "_"
-        self._defined[name] += 1
-        return name
+        found = name
+        while self._defined[found]:
+            number = self._numbers[name]
+            found = f"{name}_{number or ''}"
+            self._numbers[name] += 1
+        self._defined[found] += 1
+        return found
+
+    def _require_distinct(self, proto: GraphProto) -> None:
+        names = [tensor.name for tensor in proto.initializer] + [s.values.name for s in proto.sparse_initializer]
+        for name, number in Counter(names).items():
+            if not name:
+                raise MalformedFileError(str(self.path), f"an initializer of the graph {proto.name!r} has no name")
+            if number > 1:
+                raise MalformedFileError(str(self.path), f"two initializers are called {name!r}")
+
+    def _visible(self, name: str, scope: _Scope, place: str) -> str:
+        """The name in the structure."""
+        if name and scope.closed and name not in scope.names:
+            message = f"{place}: nothing in the function is called {name!r}, and a function sees nothing outside"
+            raise MalformedFileError(str(self.path), message)
+        return scope.names.get(name, name)
 
     def _node(self, proto: NodeProto, position: int, scope: _Scope) -> Node | None:
         """The node, or None for a Constant whose value has become a parameter."""
@@ -183,6 +208,9 @@ class ScopeReader:
         domain = domain_of(proto.domain)
         kinds = attributes.kinds(domain, proto.op_type, scope.opset)
         inner = f"{scope.place}{'.' if scope.place else ''}{proto.name or f'{proto.op_type}_{position}'}"
+        for name, number in Counter(a.name for a in proto.attribute).items():
+            if number > 1:
+                raise MalformedFileError(str(self.path), f"{place}: the attribute {name!r} is there twice")
         values = {
             a.name: self._attribute(a, place, replace(scope, place=f"{inner}.{a.name}"), kinds) for a in proto.attribute
         }
@@ -190,7 +218,7 @@ class ScopeReader:
             return Node(
                 name=proto.name or f"\0{position}",
                 op_type=proto.op_type,
-                inputs=tuple(scope.names.get(name, name) for name in proto.input),
+                inputs=tuple(self._visible(name, scope, place) for name in proto.input),
                 outputs=tuple(scope.names.get(name, name) for name in proto.output),
                 attributes=FrozenMapping(values),
                 scope=next((entry.value for entry in proto.metadata_props if entry.key == onnx_keys.SCOPE), ""),
@@ -202,6 +230,8 @@ class ScopeReader:
 
     def _attribute(self, proto: AttributeProto, place: str, scope: _Scope, kinds: Mapping[str, str]) -> AttributeValue:
         kind = _kind(proto)
+        if sum(field.name in _VALUES for field, _ in proto.ListFields()) > 1:
+            raise MalformedFileError(str(self.path), f"{place}: attribute {proto.name!r} has values of two types")
         if kind is None:
             message = f"{place}: attribute {proto.name!r} has no valid type ({proto.type})"
             raise MalformedFileError(str(self.path), message)
@@ -259,6 +289,11 @@ def _is_stored(proto: NodeProto) -> bool:
     if attribute.ref_attr_name:
         return False
     return attribute.name == "sparse_value" or (attribute.name == "value" and not onnx_tensors.is_constant(attribute.t))
+
+
+def _results(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    """Names that nodes define where they stand."""
+    return (name for node in nodes for name in node.output if name)
 
 
 def _made(nodes: Iterable[NodeProto]) -> Iterator[str]:

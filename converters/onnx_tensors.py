@@ -47,29 +47,44 @@ def data_type(dtype: str) -> int:
     return int(onnx.helper.np_dtype_to_tensor_dtype(dtypes.to_numpy(dtype).newbyteorder("=")))
 
 
-def to_array(path: Path, proto: TensorProto) -> NDArray[Any]:
-    """The elements of a dense tensor; external data are memory-mapped.
+def to_array(path: Path, proto: TensorProto, name: str = "") -> NDArray[Any]:
+    """The elements of a dense tensor, which errors call `name`; external data are memory-mapped.
 
     Raises:
         MalformedFileError: the data do not have the size that the shape asks for, or lie elsewhere.
     """
-    dtype = dtype_name(path, proto.name, proto.data_type)
+    name = name or proto.name
+    dtype = dtype_name(path, name, proto.data_type)
     if proto.data_location == TensorProto.EXTERNAL:
         return _external(path, proto, dtype)
+    raw = len(proto.raw_data) if proto.HasField("raw_data") else None
+    if raw is not None and (
+        _has_typed_data(proto) or (dtype in dtypes.BITS and raw != stored_bytes(dtype, size_of(proto)))
+    ):
+        message = "its numbers are there twice, or raw data have another size"
+        raise MalformedFileError(str(path), f"tensor {name!r} is inconsistent: {message}")
     try:
         array = _clean(numpy_helper.to_array(proto), dtype)
     except (ValueError, TypeError, AttributeError) as error:
-        raise MalformedFileError(str(path), f"tensor {proto.name!r} is inconsistent: {error}") from error
+        raise MalformedFileError(str(path), f"tensor {name!r} is inconsistent: {error}") from error
     if array.shape != tuple(proto.dims):
-        raise MalformedFileError(str(path), f"tensor {proto.name!r} is inconsistent: its data have another size")
+        raise MalformedFileError(str(path), f"tensor {name!r} is inconsistent: its data have another size")
     return array
+
+
+def _has_typed_data(proto: TensorProto) -> bool:
+    kinds = ("float", "int32", "string", "int64", "double", "uint64")
+    return any(getattr(proto, f"{kind}_data") for kind in kinds)
 
 
 def _clean(array: NDArray[Any], dtype: str) -> NDArray[Any]:
     """The same numbers, without what readers leave in the unused bits of types of less than 8 bits."""
     bits = dtypes.BITS.get(dtype)
-    if bits is None or dtype == "bool":
+    if bits is None:
         return array
+    if dtype == "bool":
+        codes = np.ascontiguousarray(array).view(np.uint8)
+        return (codes != 0).reshape(array.shape) if bool((codes > 1).any()) else array
     return (np.ascontiguousarray(array).view(np.uint8) & np.uint8(2**bits - 1)).view(array.dtype).reshape(array.shape)
 
 
@@ -101,7 +116,7 @@ def _external(path: Path, proto: TensorProto, dtype: str) -> NDArray[Any]:
     if dtype in dtypes.BITS and dtype != "bool":
         packed = TensorProto(data_type=proto.data_type, dims=shape, raw_data=content.tobytes())
         return _clean(numpy_helper.to_array(packed), dtype)
-    return np.asarray(content).view(dtypes.to_numpy(dtype)).reshape(shape)
+    return _clean(np.asarray(content).view(dtypes.to_numpy(dtype)).reshape(shape), dtype)
 
 
 def stored_bytes(dtype: str, size: int) -> int:
@@ -136,11 +151,11 @@ def from_sparse(path: Path, proto: SparseTensorProto, limits: Limits, name: str 
     if any(extent < 0 for extent in shape) or size > limits.mask_elements:
         bound = f"more than {limits.mask_elements} elements; set {variable('mask_elements')} to allow it"
         raise wrong(f"dims {list(shape)} are negative or have {bound}")
-    values = to_array(path, proto.values).reshape(-1)
+    values = to_array(path, proto.values, name).reshape(-1)
     if not values.size and not proto.HasField("indices"):
         indices: NDArray[Any] = np.empty(0, dtype=np.int64)
     else:
-        indices = to_array(path, proto.indices)
+        indices = to_array(path, proto.indices, f"indices of {name}")
     if indices.dtype.kind != "i":
         raise wrong(f"indices are {indices.dtype}, not int64")
     if indices.ndim == 2 and indices.shape[1] == len(shape):

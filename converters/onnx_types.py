@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import graphlib
 from collections.abc import Collection
 from pathlib import Path
 
+import google.protobuf.message
 import onnx
 from onnx import GraphProto, ModelProto, TypeProto
 
 from deepstruct.converters import onnx_graphs
 from deepstruct.errors import UnsupportedError
-from deepstruct.structure import Structure, ValueInfo
+from deepstruct.structure import Structure, ValueInfo, walk
 
+_REFUSALS = (
+    onnx.shape_inference.InferenceError,
+    onnx.checker.ValidationError,
+    google.protobuf.message.DecodeError,  # the types that it adds would be nested deeper than messages can be
+    ValueError,
+)
+_MOST_CALLS = 100_000  # nodes of functions; inference looks at each again in every call
 _IN_A_NODE = "Inference error(s)"  # twice in a message about a node within the definition of another operator
 
 
@@ -31,13 +40,9 @@ def add_types(path: Path, proto: ModelProto, graph: GraphProto, structure: Struc
     twin.graph.CopyFrom(graph)
     parameters = [ValueInfo(p.name, p.dtype, p.shape) for p in structure.parameters]
     twin.graph.input.extend(map(onnx_graphs.value_proto, parameters))
-    try:
-        inferred = onnx.shape_inference.infer_shapes(twin, check_type=True, strict_mode=True)
-    except onnx.shape_inference.InferenceError as error:
-        if str(error).count(_IN_A_NODE) < 2:
-            reason = str(error).strip().splitlines()[-1]
-            raise UnsupportedError(f"{path}: ONNX does not allow this structure: {reason}") from error
-        inferred = onnx.shape_inference.infer_shapes(twin)
+    if _calls(structure) > _MOST_CALLS:
+        del twin.functions[:]
+    inferred = _inferred(path, twin)
     own = {
         dim for value in (*structure.inputs, *structure.outputs) for dim in value.shape or () if isinstance(dim, str)
     }
@@ -49,6 +54,29 @@ def add_types(path: Path, proto: ModelProto, graph: GraphProto, structure: Struc
             output.type.WhichOneof("value") == "tensor_type" and not output.type.tensor_type.HasField("shape")
         ):
             output.CopyFrom(found)
+
+
+def _inferred(path: Path, twin: ModelProto) -> ModelProto:
+    try:
+        try:
+            return onnx.shape_inference.infer_shapes(twin, check_type=True, strict_mode=True)
+        except onnx.shape_inference.InferenceError as error:
+            if str(error).count(_IN_A_NODE) < 2:
+                raise
+            return onnx.shape_inference.infer_shapes(twin)
+    except _REFUSALS as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UnsupportedError(f"{path}: ONNX does not allow this structure: {reason}") from error
+
+
+def _calls(structure: Structure) -> int:
+    """Nodes that there would be if every call of a function were replaced by its nodes."""
+    functions = {function.key: tuple(walk(function.nodes)) for function in structure.functions}
+    called = {key: {node.called for node in nodes if node.called in functions} for key, nodes in functions.items()}
+    sizes: dict[tuple[str, str, str], int] = {}
+    for key in graphlib.TopologicalSorter(called).static_order():
+        sizes[key] = sum(1 + sizes.get(node.called, 0) for node in functions[key])
+    return sum(sizes.get(node.called, 0) for node in walk(structure.nodes))
 
 
 def _forget_names(proto: TypeProto, own: Collection[str]) -> None:

@@ -27,7 +27,7 @@ from deepstruct.converters import (
 )
 from deepstruct.converters.onnx_messages import Stream
 from deepstruct.converters.onnx_types import add_types
-from deepstruct.errors import UnsupportedError
+from deepstruct.errors import UnsupportedError, UsageError
 from deepstruct.files import Targets
 from deepstruct.frozen import thaw
 from deepstruct.losses import Loss
@@ -86,6 +86,10 @@ class _Writer:
         external = self.options.external_data or expected > _LARGEST - _MARGIN
         file = targets.open(self.path)
         place = self.path.with_name(self.path.name + ".data")
+        if external and any(char in place.name for char in ":\\"):
+            raise UsageError(
+                f"{self.path}: no model can name {place.name!r} as the file of its numbers; choose another name"
+            )
         stream = Stream(file, partial(targets.open, place) if external else None, place.name)
         file.write(proto.SerializeToString(deterministic=True))
         start = stream.begin(onnx_messages.GRAPH)
@@ -194,9 +198,9 @@ class _Writer:
             constants = {p.name: Tensor.from_array(self.weights[p.name]) for p in unused}
             text = json.dumps({name: attribute_values.tensor_to_json(value) for name, value in constants.items()})
             proto.metadata_props.add(key=onnx_keys.UNUSED, value=text)
-        small = [p.name for p in in_graph if onnx_tensors.is_small(p)]
+        small = {p.name: True for p in in_graph if onnx_tensors.is_small(p)}
         if small:
-            proto.metadata_props.add(key=onnx_keys.PARAMETERS, value="\n".join(small))
+            proto.metadata_props.add(key=onnx_keys.PARAMETERS, value=json.dumps(small, ensure_ascii=False))
         if self._masks:
             proto.metadata_props.add(key=onnx_keys.MASKS, value=json.dumps(self._masks, separators=(",", ":")))
         return proto

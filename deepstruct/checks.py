@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from deepstruct.structure import Structure
 
 
+_SHOWN = 20
+
+
 def faults(structure: Structure) -> list[Fault]:
     """Every fault of a structure whose members are valid by themselves, with the document's pointers."""
     found = [*_definitions(structure), *_opset(structure.opset, "/graph/opset")]
@@ -54,7 +57,13 @@ def _twice(name: str, place: str, first: str) -> Fault:
 
 
 def _unresolved(name: str, place: str, known: Collection[str]) -> Fault:
-    return Fault("UNRESOLVED_REFERENCE", place, f"nothing is called {name!r}{did_you_mean(name, known)}")
+    return Fault("UNRESOLVED_REFERENCE", place, f"nothing is called {name!r:.200}{did_you_mean(name, known)}")
+
+
+def _way(names: list[str]) -> str:
+    """The names along a cycle, only the ends of a long one."""
+    shown = [repr(name) for name in names]
+    return " -> ".join(shown if len(shown) <= _SHOWN else [*shown[: _SHOWN // 2], "...", *shown[-_SHOWN // 2 :]])
 
 
 def _opset(opset: Mapping[str, int], place: str) -> Iterator[Fault]:
@@ -73,6 +82,7 @@ class _Checker:
     """Checks graphs, those within attributes, and the bodies of functions."""
 
     def __init__(self, structure: Structure) -> None:
+        self.hints = _SHOWN  # more names to suggest than errors show take too long
         self.functions = {function.key for function in structure.functions}
         self.parameters = {parameter.name for parameter in structure.parameters}
 
@@ -104,7 +114,8 @@ class _Checker:
                     message = f"{name!r} comes from the later node {producer!r}; nodes stand in topological order"
                     late.append(Fault("NODE_ORDER", origin, message))
                 else:
-                    yield _unresolved(name, origin, producers)
+                    self.hints -= 1
+                    yield _unresolved(name, origin, producers if self.hints >= 0 else ())
             for fault in operator_checks.faults(node, opset, self.functions):
                 yield fault.under(at)
             yield from self._attributes(node, at + "/attributes", available, opset, in_function)
@@ -115,7 +126,7 @@ class _Checker:
                     available[name] = at + pointer("outputs", number)
         cycle = _cycle(nodes, producers) if late else None
         if cycle:
-            text = " -> ".join(repr(nodes[i].name) for i in cycle)
+            text = _way([nodes[i].name for i in cycle])
             yield Fault("GRAPH_CYCLE", place + pointer("nodes", cycle[0]), f"the graph has a cycle: {text}")
         else:
             yield from late
@@ -194,5 +205,5 @@ def _calls(functions: tuple[Function, ...]) -> Iterator[Fault]:
         graphlib.TopologicalSorter(calls).prepare()
     except graphlib.CycleError as error:
         cycle: list[int] = error.args[1]
-        names = " -> ".join(repr(functions[i].name) for i in reversed(cycle))
+        names = _way([functions[i].name for i in reversed(cycle)])
         yield Fault("GRAPH_CYCLE", pointer("graph", "functions", cycle[0]), f"a function calls itself: {names}")

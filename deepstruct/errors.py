@@ -42,7 +42,7 @@ def pointer(*parts: str | int) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for a name that looks like a known one, else nothing."""
-    close = difflib.get_close_matches(name, list(known)[:10_000], n=1)
+    close = difflib.get_close_matches(name, list(known)[:1_000], n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
