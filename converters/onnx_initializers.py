@@ -80,7 +80,10 @@ class Initializers:
             mask = self._noted_mask(name, array)
         self.parameters[name] = self._parameter(name, dtype, tuple(proto.dims), mask)
         self.stored[name] = "dense", onnx_tensors.stored_bytes(dtype, array.size)
-        self._dense[name] = proto
+        if proto.data_location == TensorProto.EXTERNAL:  # the file may get other content; what is mapped stays
+            self._kept[name] = array
+        else:
+            self._dense[name] = proto
 
     def _parameter(self, name: str, dtype: str, shape: tuple[int, ...], mask: Mask | None = None) -> Parameter:
         try:

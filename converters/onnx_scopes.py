@@ -6,7 +6,6 @@ names, or names that hide one from outside, would collide, they get others.
 
 from __future__ import annotations
 
-import graphlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from onnx import AttributeProto, FunctionProto, GraphProto, NodeProto, TypeProto
 from deepstruct import attributes
 from deepstruct.converters import onnx_keys, onnx_tensors
 from deepstruct.converters.onnx_initializers import Initializers
+from deepstruct.converters.onnx_order import in_order
 from deepstruct.errors import FaultyError, MalformedFileError, UnsupportedError
 from deepstruct.frozen import FrozenMapping
 from deepstruct.structure import (
@@ -99,7 +99,7 @@ class ScopeReader:
         return self._nodes(kept, _Scope("", names, opset))
 
     def _nodes(self, protos: Iterable[NodeProto], scope: _Scope) -> tuple[Node, ...]:
-        nodes = [self._node(proto, position, scope) for position, proto in enumerate(_sorted(list(protos)))]
+        nodes = [self._node(proto, position, scope) for position, proto in enumerate(in_order(list(protos)))]
         return tuple(_with_names([node for node in nodes if node is not None]))
 
     def _graph(self, proto: GraphProto, place: str, outer: _Scope) -> Graph:
@@ -383,24 +383,3 @@ def _with_names(nodes: list[Node]) -> Iterator[Node]:
         taken.add(name)
         seen.add(name)
         yield node if name == node.name else replace(node, name=name)
-
-
-def _sorted(protos: list[NodeProto]) -> list[NodeProto]:
-    """The nodes in topological order, which some programs leave to the runtime; as they are if there is a cycle."""
-    makers = {name: i for i, proto in enumerate(protos) for name in proto.output if name}
-    needs = {i: {makers[name] for name in _taken(proto) if name in makers} for i, proto in enumerate(protos)}
-    if all(max(before, default=-1) < i for i, before in needs.items()):
-        return protos
-    try:
-        return [protos[i] for i in graphlib.TopologicalSorter(needs).static_order()]
-    except graphlib.CycleError:
-        return protos
-
-
-def _taken(node: NodeProto) -> set[str]:
-    """What a node takes, by itself or in its graphs."""
-    names = {name for name in node.input if name}
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            names |= {name for inner in graph.node for name in _taken(inner)} | {v.name for v in graph.output}
-    return names

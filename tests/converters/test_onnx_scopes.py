@@ -434,3 +434,19 @@ def test_a_normalisation_that_was_deprecated_later_is_read(tmp_path: Path) -> No
     deepstruct.convert(tmp_path / "source.onnx", tmp_path / "written.onnx")
     feeds = {"x": RNG.standard_normal((2, 4, 3)).astype(np.float32)}
     assert np.array_equal(run(tmp_path / "written.onnx", feeds)[0], run(tmp_path / "source.onnx", feeds)[0])
+
+
+def test_a_loaded_model_keeps_its_numbers_when_its_files_get_others(tmp_path: Path) -> None:
+    array = RNG.standard_normal((64, 48)).astype(np.float32)
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 64])
+    for name, numbers in (("a", array), ("b", array + 1)):
+        initializer = [numpy_helper.from_array(numbers, "w")]
+        onnx.save(
+            model([helper.make_node("MatMul", ["x", "w"], ["y"])], [x], [Y], initializer=initializer), tmp_path / name
+        )
+    target = tmp_path / "c.onnx"
+    deepstruct.convert(tmp_path / "a", target, source_format="onnx", external_data=True)
+    loaded = deepstruct.load(target)
+    deepstruct.convert(tmp_path / "b", target, source_format="onnx", external_data=True)
+    assert loaded.weights is not None
+    assert np.array_equal(loaded.weights["w"], array)
