@@ -90,11 +90,16 @@ class Choice:
     plans: dict[str, Plan]
 
 
-def choose(structure: Structure, wanted: SparseEncoding) -> Choice:
+def choose(structure: Structure, wanted: SparseEncoding, *, functions: bool = True) -> Choice:
     """The encoding that each parameter gets, none of them ``auto``.
 
+    Args:
+        structure: whose parameters are stored.
+        wanted: encoding of those with a mask.
+        functions: whether the file may have functions, as ``packed`` needs them.
+
     Raises:
-        UnsupportedError: the model's opset has no such encoding.
+        UnsupportedError: the model's opset, or a file without functions, has no such encoding.
     """
     opset = structure.opset.get("", 0)
     masked = {parameter.name for parameter in structure.parameters if parameter.mask is not None}
@@ -104,13 +109,16 @@ def choose(structure: Structure, wanted: SparseEncoding) -> Choice:
         )
     if masked and wanted.startswith("packed") and not onnx_packed.fits("float32", opset):
         raise UnsupportedError(f"opset {opset} lacks operators that decode packed tensors; use --opset")
+    if masked and wanted == "packed" and not functions:
+        raise UnsupportedError("packed tensors need functions, of IR version 8 on; use packed-flat, or --ir-version")
     flat = wanted == "packed-flat"
     taken = _names(structure)
     sizes = {p.name: measure(p, opset, flat=flat, taken=taken) for p in structure.parameters}
     for value in structure.outputs:
         if value.name in sizes:  # runtimes would hand back a sparse tensor
             sizes[value.name] = replace(sizes[value.name], coo=None, constant=None)
-    smallest = _smallest({name: sizes[name] for name in sizes if name in masked}, opset) if wanted == "auto" else {}
+    measured = {name: found for name, found in sizes.items() if name in masked}
+    smallest = _smallest(measured, opset, functions=functions) if wanted == "auto" else {}
     stored = {}
     for name, found in sizes.items():
         encoding, reason = "dense", NO_MASK
@@ -133,9 +141,11 @@ def _names(structure: Structure) -> set[str]:
     return names | {value.name for value in structure.inputs} | {p.name for p in structure.parameters}
 
 
-def _smallest(sizes: Mapping[str, Sizes], opset: int) -> dict[str, str]:
+def _smallest(sizes: Mapping[str, Sizes], opset: int, *, functions: bool) -> dict[str, str]:
     """The smallest encoding of each tensor; what all packed tensors share must be worth it."""
     standard = {name: _least(found, ("dense", "coo", "constant")) for name, found in sizes.items()}
+    if not functions:
+        return standard
     best = {name: _least(found, ("dense", "coo", "constant", "packed")) for name, found in sizes.items()}
     plans = {name: plan for name, found in sizes.items() if best[name] == "packed" and (plan := found.plan)}
     parts = onnx_packed.assemble(plans, opset, function=True)

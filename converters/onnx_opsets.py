@@ -25,7 +25,9 @@ IR_VERSION = 10
 Every onnxruntime since 1.18 accepts it.
 """
 
-_OF_FUNCTIONS = 8
+OF_FUNCTIONS = 8
+"""The first IR version with functions."""
+
 _OF_OVERLOADS = 10
 _OF_DTYPES = {"float4_e2m1fn": 11, "float8_e8m0fnu": 12, "int2": 13, "uint2": 13}
 
@@ -38,7 +40,7 @@ def ir_version(structure: Structure, wanted: int | None) -> int:
     """
     used = [p.dtype for p in structure.parameters] + [c.dtype for c in structure.constants.values()]
     least = max([_of_opset(structure), *(_OF_DTYPES.get(dtype, 0) for dtype in used)])
-    least = max(least, _OF_FUNCTIONS if structure.functions else 3)
+    least = max(least, OF_FUNCTIONS if structure.functions else 3)
     if any(function.overload for function in structure.functions):
         least = max(least, _OF_OVERLOADS)
     if wanted is None:

@@ -64,7 +64,8 @@ class _Writer:
         self.weights = Weights(model.structure, {}) if model.weights is None else model.weights
         self.path = path
         self.options = options
-        chosen = onnx_encodings.choose(model.structure, options.sparse_encoding)
+        functions = options.ir_version is None or options.ir_version >= onnx_opsets.OF_FUNCTIONS
+        chosen = onnx_encodings.choose(model.structure, options.sparse_encoding, functions=functions)
         self.stored, self.plans = chosen.stored, chosen.plans
         self.losses = _write_losses(model.structure)
         self._masks: dict[str, Any] = {}

@@ -450,3 +450,17 @@ def test_a_loaded_model_keeps_its_numbers_when_its_files_get_others(tmp_path: Pa
     deepstruct.convert(tmp_path / "b", target, source_format="onnx", external_data=True)
     assert loaded.weights is not None
     assert np.array_equal(loaded.weights["w"], array)
+
+
+def test_files_without_functions_are_not_packed(tmp_path: Path) -> None:
+    array = np.zeros((256, 200), np.float32)
+    array[RNG.integers(0, 256, 6000), RNG.integers(0, 200, 6000)] = 2
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 256])
+    nodes, initializer = [helper.make_node("MatMul", ["x", "w"], ["y"])], [numpy_helper.from_array(array, "w")]
+    onnx.save(model(nodes, [x], [Y], initializer=initializer, opset=13), tmp_path / "a.onnx")
+    found = deepstruct.load(tmp_path / "a.onnx", infer_masks=True)
+    assert [t.encoding for t in deepstruct.save(found, tmp_path / "b.onnx").tensors] == ["packed"]
+    assert [t.encoding for t in deepstruct.save(found, tmp_path / "b.onnx", ir_version=7).tensors] == ["coo"]
+    assert onnx.load(tmp_path / "b.onnx").ir_version == 7
+    with pytest.raises(UnsupportedError, match="packed-flat"):
+        deepstruct.save(found, tmp_path / "b.onnx", ir_version=7, sparse_encoding="packed")
