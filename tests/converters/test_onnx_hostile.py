@@ -1,10 +1,9 @@
-"""ONNX files that are broken or made to harm, and writing that fails: one clear error, no damage, no misreading."""
+"""ONNX files that are broken or made to harm: one clear error, in bounded time and memory, and no misreading."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-import errno
 import os
 import random
 import subprocess
@@ -15,17 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, SparseTensorProto, TensorProto
 from onnx.helper import make_function, make_graph, make_node, make_opsetid, make_tensor_value_info
 from onnx.numpy_helper import from_array
-from samples import with_weights
 
 import deepstruct
-from deepstruct import Mask, Model, Node, Parameter, Structure, ValueInfo, Weights, files, io
+from deepstruct import Mask, io
 from deepstruct.converters import onnx_packed, onnx_packed_operators
-from deepstruct.errors import DeepstructError, MalformedFileError, WriteError
+from deepstruct.errors import DeepstructError, MalformedFileError
 from deepstruct.limits import Limits
 
 X, Y = (make_tensor_value_info(name, TensorProto.FLOAT, [2]) for name in "xy")
@@ -594,145 +591,3 @@ def test_bools_other_than_0_and_1_are_true(form: str, tmp_path: Path) -> None:
     assert set(read.weights.kept("w").tobytes()) == {0, 1} if read.weights else False
     deepstruct.save(read, tmp_path / "b.structure.json")
     assert deepstruct.load(tmp_path / "b.structure.json") == read
-
-
-def network(*names: str) -> Model:
-    rng, parameters, nodes, arrays = np.random.default_rng(0), [], [], {}
-    for position, name in enumerate(names):
-        kept = rng.random((64, 64)) < 0.5
-        shape = kept.shape if position % 2 == 0 else ()
-        mask = Mask.from_array(kept) if shape else None
-        parameters.append(Parameter(name, "float32", shape, mask))
-        arrays[name] = np.asarray((kept if shape else kept[0, 0]) * np.float32(position + 1))
-        source = f"v{position}" if position else "x"
-        nodes.append(Node(f"n{position}", "MatMul" if shape else "Mul", (source, name), (f"v{position + 1}",)))
-    ends = [ValueInfo(name, "float32", ("n", 64)) for name in ("x", f"v{len(names)}")]
-    structure = Structure(nodes=tuple(nodes), inputs=(ends[0],), outputs=(ends[1],), parameters=tuple(parameters))
-    return Model(structure, Weights(structure, arrays))
-
-
-NAMES = [
-    "../../w",
-    "/etc/w",
-    "a\nb",
-    "a\0b",
-    "w" * 3000,
-    "é\u202e",
-    "w.codes",
-    "deepstruct.shape.64x64",
-    "deepstruct.start",
-    " ",
-]
-
-
-@pytest.mark.parametrize("name", NAMES, ids=lambda name: ascii(name)[:30])
-@pytest.mark.parametrize("encoding", ["auto", "dense", "coo", "constant", "packed", "packed-flat"])
-def test_any_name_comes_back(name: str, encoding: Any, tmp_path: Path) -> None:
-    found = network("w", name + "+", name)
-    deepstruct.save(found, tmp_path / "a.onnx", sparse_encoding=encoding, external_data=True)
-    assert deepstruct.load(tmp_path / "a.onnx") == found
-    assert {file.name for file in tmp_path.iterdir()} == {"a.onnx", "a.onnx.data"}
-    graph = onnx.load(tmp_path / "a.onnx", load_external_data=False).graph
-    stored = [*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)]
-    places = {entry.value for tensor in stored for entry in tensor.external_data if entry.key == "location"}
-    assert places <= {"a.onnx.data"}
-
-
-@pytest.mark.parametrize("target", ["a:b.onnx", "a\\b.onnx"])
-def test_a_target_that_could_not_be_read_is_not_written(target: str, tmp_path: Path) -> None:
-    with contextlib.suppress(DeepstructError):
-        deepstruct.save(network("w"), tmp_path / target, external_data=True, sparse_encoding="dense")
-        assert deepstruct.load(tmp_path / target) == network("w")
-
-
-class Full:
-    """A file on a disk that becomes full."""
-
-    def __init__(self, file: Any, room: list[int]) -> None:
-        self.file, self.room = file, room
-
-    def write(self, data: Any) -> int:
-        self.room[0] -= memoryview(data).nbytes
-        if self.room[0] < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        written: int = self.file.write(data)
-        return written
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.file, name)
-
-
-def old_files(folder: Path) -> dict[str, bytes]:
-    for name in ("a.onnx", "a.onnx.data"):
-        (folder / name).write_bytes(name.encode())
-    return contents(folder)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in folder.iterdir()}
-
-
-@pytest.mark.parametrize("room", [0, 1, 30, 100, 400, 10_000, 20_000, 33_000])
-def test_a_full_disk_changes_nothing(room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, left = old_files(tmp_path), [room]
-    opened = files.Targets.open
-    monkeypatch.setattr(files.Targets, "open", lambda self, path: Full(opened(self, path), left))
-    with pytest.raises(WriteError, match="disk is full; nothing was changed"):
-        deepstruct.save(network("w", "b", "v"), tmp_path / "a.onnx", external_data=True, sparse_encoding="dense")
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize("number", [1, 2])
-@pytest.mark.parametrize("method", ["replace", "open"])
-def test_a_refusal_of_the_system_changes_nothing(
-    number: int, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before, real, calls = old_files(tmp_path), getattr(Path, method), []
-
-    def failing(self: Path, *arguments: Any, **options: Any) -> Any:
-        calls.append(self)
-        if len(calls) == number:
-            raise OSError(errno.EIO, "broken")
-        return real(self, *arguments, **options)
-
-    monkeypatch.setattr(Path, method, failing)
-    with pytest.raises(WriteError, match="nothing was changed"):
-        deepstruct.save(network("w"), tmp_path / "a.onnx", external_data=True, sparse_encoding="dense")
-    monkeypatch.undo()
-    assert contents(tmp_path) == before
-
-
-@pytest.mark.parametrize("position", [0, 1, 2])
-def test_an_interruption_changes_nothing(position: int, tmp_path: Path) -> None:
-    before = old_files(tmp_path)
-
-    def progress(parameters: Iterable[Parameter]) -> Iterator[Parameter]:
-        for number, parameter in enumerate(parameters):
-            if number == position:
-                raise KeyboardInterrupt
-            yield parameter
-
-    found = network("w", "b", "v")
-    with pytest.raises(KeyboardInterrupt):
-        deepstruct.save(found, tmp_path / "a.onnx", external_data=True, sparse_encoding="dense", progress=progress)
-    assert contents(tmp_path) == before
-
-
-WRITER = """
-import sys, deepstruct
-model = deepstruct.load(sys.argv[1])
-for _ in range(12):
-    deepstruct.save(model, sys.argv[2], external_data=True, sparse_encoding="dense")
-"""
-
-
-def test_of_two_writers_one_wins_with_both_files(tmp_path: Path) -> None:
-    models = [network("w", "b", "v"), with_weights(network("w", "b", "v").structure)]
-    running = []
-    for number, found in enumerate(models):
-        deepstruct.save(found, tmp_path / f"{number}.pt")
-        arguments = [sys.executable, "-c", WRITER, str(tmp_path / f"{number}.pt"), str(tmp_path / "a.onnx")]
-        running.append(subprocess.Popen(arguments))
-    assert [process.wait(60) for process in running] == [0, 0]
-    assert deepstruct.load(tmp_path / "a.onnx") in models
-    assert {file.suffix for file in tmp_path.iterdir()} == {".pt", ".onnx", ".data"}
