@@ -244,6 +244,8 @@ class ScopeReader:
             return EmptyList(kind)
         if kind in ("INTS", "FLOATS"):
             return tuple(value)
+        if kind == "STRINGS":
+            return tuple(map(_text, value))
         return tuple(
             self._single(item, kind[:-1], place, replace(scope, place=f"{scope.place}.{number}"))
             for number, item in enumerate(value)
@@ -251,10 +253,7 @@ class ScopeReader:
 
     def _single(self, value: Any, kind: str, place: str, scope: _Scope) -> Any:
         if kind == "STRING":
-            try:
-                return value.decode()
-            except UnicodeDecodeError:
-                return bytes(value)
+            return _text(value)
         if kind == "GRAPH":
             return self._graph(value, scope.place, scope)
         if kind == "TYPE_PROTO":
@@ -270,6 +269,14 @@ class ScopeReader:
             self.initializers.add_dense(value, name)
             return ParameterReference(name)
         return value
+
+
+def _text(value: bytes) -> str | bytes:
+    """A string, or bytes that are none in UTF-8."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return bytes(value)
 
 
 def _kind(proto: AttributeProto) -> str | None:

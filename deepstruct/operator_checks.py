@@ -80,7 +80,11 @@ def _has_type(value: object, kind: str) -> bool:
         return value.kind == kind
     if kind in _TYPES:
         return _is_single(value, kind)
-    return isinstance(value, tuple) and all(_is_single(item, kind.removesuffix("S")) for item in value)
+    if not isinstance(value, tuple):
+        return False
+    single = kind.removesuffix("S")
+    references = (item for item in value if isinstance(item, ParameterReference))
+    return {*map(type, value)}.issubset(_TYPES[single]) and all(_is_single(item, single) for item in references)
 
 
 def _is_single(value: object, kind: str) -> bool:
