@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, replace
 
+from deepstruct import dtypes
 from deepstruct.converters import onnx_messages, onnx_packed, onnx_tensors
 from deepstruct.converters.onnx_packed import Plan
 from deepstruct.errors import UnsupportedError
@@ -18,7 +19,7 @@ _LARGEST_SPARSE = 2**31 - 1  # bytes of the dense tensor that onnxruntime makes 
 _NOTE_BYTES = 8  # of the note that a dense tensor has a mask, without its name
 _SPARSE_BYTES = 18  # of messages around values and indices, beyond those around dense numbers
 _NODE_BYTES = 64  # of a Constant around a sparse tensor, without the name
-_NOT_SPARSE = frozenset({"int4", "uint4", "int2", "uint2", "float4_e2m1fn", "float6_e2m3fn", "float6_e3m2fn", "string"})
+_NOT_SPARSE = dtypes.NARROW | {"string"}
 
 
 @dataclass(frozen=True, slots=True)

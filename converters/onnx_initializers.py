@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import ModelProto, SparseTensorProto, TensorProto
 
-from deepstruct import attributes, encoding, jsonprofile
+from deepstruct import attributes, encoding
 from deepstruct.converters import onnx_keys, onnx_tensors
 from deepstruct.errors import FaultyError, MalformedFileError
 from deepstruct.limits import variable
@@ -49,18 +49,9 @@ class Initializers:
         """
         for entry in proto.metadata_props:
             if entry.key == onnx_keys.PARAMETERS:
-                self._small = set(self._json_object(entry.key, entry.value))
+                self._small = set(onnx_keys.json_object(self.path, entry, self.options.limits))
             if entry.key == onnx_keys.MASKS:
-                self._masks = self._json_object(entry.key, entry.value)
-
-    def _json_object(self, key: str, text: str) -> dict[str, Any]:
-        try:
-            found = jsonprofile.parse(text.encode(), self.options.limits)
-        except FaultyError as error:
-            raise MalformedFileError(str(self.path), f"metadata {key!r}: {error.faults[0]}") from error
-        if not isinstance(found, dict):
-            raise MalformedFileError(str(self.path), f"metadata {key!r} is no JSON object")
-        return found
+                self._masks = onnx_keys.json_object(self.path, entry, self.options.limits)
 
     def add_dense(self, proto: TensorProto, name: str) -> None:
         """Adds a tensor; small ones that are no weights become constants.
@@ -138,7 +129,7 @@ class Initializers:
         """
         for entry in proto.metadata_props:
             if entry.key == onnx_keys.UNUSED:
-                noted = self._json_object(entry.key, entry.value)
+                noted = onnx_keys.json_object(self.path, entry, self.options.limits)
                 try:
                     constants = {name: attributes.tensor_from_json(value) for name, value in noted.items()}
                 except FaultyError as error:

@@ -1,5 +1,16 @@
 """Keys of ``metadata_props`` for what ONNX has no field for."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from onnx import StringStringEntryProto
+
+from deepstruct import jsonprofile
+from deepstruct.errors import FaultyError, MalformedFileError
+from deepstruct.limits import Limits
+
 ATTRIBUTES = "deepstruct.attributes"
 """On a model: the structure's attributes as JSON."""
 
@@ -20,3 +31,18 @@ PACKED = "deepstruct.packed"
 """On a node: it is no operator of the domain ``deepstruct``, but part of a packed weight."""
 
 ALL = (ATTRIBUTES, MASKS, PACKED, PARAMETERS, SCOPE, UNUSED)
+
+
+def json_object(path: Path, entry: StringStringEntryProto, limits: Limits) -> dict[str, Any]:
+    """The JSON object that an entry holds.
+
+    Raises:
+        MalformedFileError: it holds none.
+    """
+    try:
+        found = jsonprofile.parse(entry.value.encode(), limits)
+    except FaultyError as error:
+        raise MalformedFileError(str(path), f"metadata {entry.key!r}: {error.faults[0]}") from error
+    if not isinstance(found, dict):
+        raise MalformedFileError(str(path), f"metadata {entry.key!r} is no JSON object")
+    return found

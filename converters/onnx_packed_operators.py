@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import FunctionProto, NodeProto, TensorProto, helper, numpy_helper
 
+from deepstruct.converters import onnx_keys
 from deepstruct.converters.onnx_packed_layout import BITS, LAYOUTS, Layout
 
 DOMAIN = "deepstruct"
@@ -21,7 +22,7 @@ MINIMUM_OPSET = dict.fromkeys(
 ) | {"bfloat16": 13}
 """Dtype -> version of ai.onnx since which every operator takes it; CumSum and ScatterElements are of version 11."""
 
-MARK = "deepstruct.packed"
+MARK = onnx_keys.PACKED
 """Key of ``metadata_props`` of a node that is not an operator of `DOMAIN`, but part of a packed weight."""
 
 WHOLE = "SparseDecodeBits"

@@ -9,7 +9,7 @@ from typing import Any
 import google.protobuf.message
 from onnx import GraphProto, ModelProto
 
-from deepstruct import files, jsonprofile
+from deepstruct import files
 from deepstruct.converters import onnx_keys, onnx_packed_operators, onnx_packed_reading, onnx_tensors
 from deepstruct.converters.onnx_initializers import Initializers
 from deepstruct.converters.onnx_scopes import ScopeReader, opset_of, read_values
@@ -106,13 +106,7 @@ def _check_text(path: Path, message: google.protobuf.message.Message, place: str
 def _read_attributes(path: Path, proto: ModelProto, limits: Limits) -> dict[str, Any]:
     for entry in proto.metadata_props:
         if entry.key == onnx_keys.ATTRIBUTES:
-            try:
-                found = jsonprofile.parse(entry.value.encode(), limits)
-            except FaultyError as error:
-                raise MalformedFileError(str(path), f"metadata {onnx_keys.ATTRIBUTES!r}: {error.faults[0]}") from error
-            if not isinstance(found, dict):
-                raise MalformedFileError(str(path), f"metadata {onnx_keys.ATTRIBUTES!r} is no JSON object")
-            return found
+            return onnx_keys.json_object(path, entry, limits)
     return {}
 
 

@@ -113,7 +113,7 @@ def _external(path: Path, proto: TensorProto, dtype: str) -> NDArray[Any]:
         if not length:
             return np.empty(shape, dtypes.to_numpy(dtype))
         content = np.memmap(place, dtype=np.uint8, mode="r", offset=offset, shape=(length,))
-    if dtype in dtypes.BITS and dtype != "bool":
+    if dtype in dtypes.NARROW:
         packed = TensorProto(data_type=proto.data_type, dims=shape, raw_data=content.tobytes())
         return _clean(numpy_helper.to_array(packed), dtype)
     return _clean(np.asarray(content).view(dtypes.to_numpy(dtype)).reshape(shape), dtype)
@@ -121,10 +121,9 @@ def _external(path: Path, proto: TensorProto, dtype: str) -> NDArray[Any]:
 
 def stored_bytes(dtype: str, size: int) -> int:
     """Bytes of the raw data of a dense tensor; types of less than 8 bits are packed (onnx.proto, TensorProto)."""
-    bits = dtypes.BITS.get(dtype)
-    if bits is None or dtype == "bool":
-        return size * dtypes.to_numpy(dtype).itemsize
-    return (size * bits + 7) // 8
+    if dtype in dtypes.NARROW:
+        return (size * dtypes.BITS[dtype] + 7) // 8
+    return size * dtypes.to_numpy(dtype).itemsize
 
 
 @dataclass(frozen=True)
@@ -239,7 +238,7 @@ def head(name: str, dtype: str, shape: tuple[int, ...]) -> TensorProto:
 
 def raw_data(dtype: str, array: NDArray[Any]) -> memoryview:
     """The bytes of a dense tensor (onnx.proto, TensorProto.raw_data)."""
-    if dtype in dtypes.BITS and dtype != "bool":
+    if dtype in dtypes.NARROW:
         return memoryview(numpy_helper.from_array(array).raw_data)
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 

@@ -42,7 +42,7 @@ def to_numpy(path: Path | None, name: str, tensor: Any) -> NDArray[Any]:
         raise MalformedFileError(str(path), message)
     tensor = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()
     name_of_dtype = str(tensor.dtype).removeprefix("torch.")
-    if name_of_dtype not in dtypes.DTYPES or (name_of_dtype in dtypes.BITS and tensor.dtype != torch.bool):
+    if name_of_dtype not in dtypes.DTYPES or name_of_dtype in dtypes.NARROW:
         raise UnsupportedError(f"{name} has dtype {tensor.dtype}, which documents have no name for")
     target = dtypes.to_numpy(name_of_dtype)
     if name_of_dtype == "bfloat16" or name_of_dtype.startswith("float8"):
@@ -56,7 +56,7 @@ def require_dtype(what: str, dtype: str | None) -> None:
     """Raises an UnsupportedError that names `what` unless torch computes with a document's dtype."""
     if dtype == "string":
         raise UnsupportedError(f"{what}: torch has no strings")
-    if dtype is None or not hasattr(torch, dtype) or (dtype in dtypes.BITS and dtype != "bool"):
+    if dtype is None or not hasattr(torch, dtype) or dtype in dtypes.NARROW:
         raise UnsupportedError(f"{what}: torch has no dtype {dtype}")
 
 

@@ -45,6 +45,9 @@ BITS = {
 }
 """Dtypes of less than 8 bits -> low bits of the byte that each entry takes; the others are 0."""
 
+NARROW = frozenset(BITS) - {"bool"}
+"""Those of them that numpy and torch lack, and that ONNX packs."""
+
 
 def to_numpy(name: str) -> np.dtype[Any]:
     """The little-endian numpy dtype of the document dtype `name`.
@@ -54,7 +57,7 @@ def to_numpy(name: str) -> np.dtype[Any]:
     """
     if name not in DTYPES or name == "string":
         raise KeyError(name)
-    if name == "bfloat16" or name.startswith("float8") or (name in BITS and name != "bool"):
+    if name == "bfloat16" or name.startswith("float8") or name in NARROW:
         import ml_dtypes
 
         extended: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
