@@ -53,7 +53,7 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
     file = targets.open(path)
     if model.weights is not None:
         place = weights_path(path)
-        if place.exists() and _weights_uri(path) != place.name:
+        if place.exists() and weights_uri(path) != place.name:
             raise UsageError(
                 f"{place}: exists and is not the weights file of a document {path.name}, so it is not overwritten; "
                 "move it, or call the document otherwise"
@@ -73,7 +73,7 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
     return document.unplaced(model.structure) if reference is None else []
 
 
-def _weights_uri(path: Path) -> str | None:
+def weights_uri(path: Path) -> str | None:
     """The name of the weights file that an existing document refers to, or None."""
     try:
         uri = jsonprofile.read(path, Limits.from_environment())["weights"]["uri"]

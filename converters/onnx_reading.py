@@ -34,7 +34,7 @@ def read(path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
 
 def read_tensors(path: Path, options: ReadOptions, losses: list[Loss]) -> tuple[Model, Mapping[str, tuple[str, int]]]:
     """The model of an ONNX file; and parameter -> encoding and bytes that the file has it in."""
-    return _read(_parse(path), path, options, losses)
+    return _read(parse(path), path, options, losses)
 
 
 def from_proto(proto: ModelProto, path: Path, options: ReadOptions, losses: list[Loss]) -> Model:
@@ -79,7 +79,7 @@ def _read(
     return Model(structure, Weights(structure, initializers.load)), initializers.stored
 
 
-def _parse(path: Path) -> ModelProto:
+def parse(path: Path) -> ModelProto:
     try:
         proto: ModelProto = ModelProto.FromString(files.read_bytes(path))
     except google.protobuf.message.DecodeError as error:

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from deepstruct.model import Model, Weights
     from deepstruct.structure import Function, Graph, Node, Parameter, Structure, ValueInfo
     from deepstruct.tensor import Tensor
+    from deepstruct.verification.certificate import Certificate
+    from deepstruct.verification.verify import verify
 
 __all__ = [
+    "Certificate",
     "DeepstructError",
     "Function",
     "Graph",
@@ -41,9 +44,11 @@ __all__ = [
     "save",
     "to_module",
     "to_networkx",
+    "verify",
 ]
 
 _HOMES = {
+    "Certificate": "verification.certificate",
     "DeepstructError": "errors",
     "Function": "structure",
     "Graph": "structure",
@@ -64,6 +69,7 @@ _HOMES = {
     "save": "io",
     "to_module": "io",
     "to_networkx": "io",
+    "verify": "verification.verify",
 }
 
 

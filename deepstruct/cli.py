@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from deepstruct import cli_reports
+from deepstruct import cli_reports, cli_verify
 from deepstruct.cli_options import expansion_options, from_option, json_option, reading_options
 from deepstruct.errors import UsageError
 from deepstruct.options import NO_MASK, StoredTensor
@@ -32,7 +32,7 @@ def cli() -> None:
     """Move sparse neural-network structure between documents, torch and ONNX, and check it."""
 
 
-for _command in (cli_reports.info, cli_reports.analyze, cli_reports.diff):
+for _command in (cli_reports.info, cli_reports.analyze, cli_reports.diff, cli_verify.verify):
     cli.add_command(_command)
 
 
@@ -82,6 +82,7 @@ for _command in (cli_reports.info, cli_reports.analyze, cli_reports.diff):
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the weights that --init draws."
 )
 @click.option("--fail-on-loss", is_flag=True, help="Write nothing if something cannot be carried; exit 5.")
+@click.option("--verify", is_flag=True, help="Write nothing unless it is certified to hold the same network.")
 @json_option
 def convert(
     source: str,
@@ -122,12 +123,17 @@ def convert(
     if as_json and target != "-":
         files = [{"path": str(path), "bytes": size} for path, size in written]
         tensors = {"tensors": [asdict(tensor) for tensor in report.tensors]} if report.tensors else {}
-        click.echo(json.dumps({"written": files, "losses": losses, **tensors}))
+        evidence = {"certificate": report.certificate.to_json()} if report.certificate is not None else {}
+        click.echo(json.dumps({"written": files, "losses": losses, **tensors, **evidence}))
         return
     for line in _encodings(report.tensors):
         say(line)
     for loss in report.losses:
         say(f"not carried: {loss}")
+    if report.certificate is not None:
+        from deepstruct.verification.report import text
+
+        say(text(report.certificate))
     if written:
         say("wrote " + ", ".join(f"{path} ({_bytes(size)})" for path, size in written))
 

@@ -44,7 +44,7 @@ def _extents(_context: click.Context, _option: click.Parameter, given: tuple[str
     return found or None
 
 
-_input_shape_option = click.option(
+input_shape_option = click.option(
     "--input-shape",
     "input_shapes",
     multiple=True,
@@ -80,4 +80,4 @@ def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def expansion_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options that say how the units of a structure are found."""
-    return _input_shape_option(_unknown_option(command))
+    return input_shape_option(_unknown_option(command))

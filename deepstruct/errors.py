@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from deepstruct.verification.certificate import Certificate
 
 Severity = Literal["error", "warning"]
 
@@ -135,6 +138,30 @@ class LossError(DeepstructError):
     def __str__(self) -> str:
         lines = "\n".join(f"  {loss}" for loss in self.losses)
         return f"the target cannot carry everything and --fail-on-loss was given:\n{lines}"
+
+
+class VerificationError(FileError):
+    """What was to be written does not hold the network of its source; `certificate` has the evidence."""
+
+    exit_code = 1
+
+    def __init__(self, path: str, certificate: Certificate) -> None:
+        self.certificate = certificate
+        super().__init__(path, f"not written: {_finding(certificate)}")
+
+
+class NotCertifiedError(VerificationError):
+    """Whether what was to be written holds the network of its source cannot be told."""
+
+    exit_code = 4
+
+
+def _finding(certificate: Certificate) -> str:
+    first = certificate.first_difference
+    place = f"; first difference in {first.a or first.b!r}: {first.message}" if first is not None else ""
+    reasons = "; ".join(certificate.reasons[:3])
+    words = {"different": "it would not hold the network of its source"}
+    return f"{words.get(certificate.verdict, 'it cannot be certified')}: {reasons}{place}"
 
 
 class MissingDependencyError(DeepstructError, ImportError):

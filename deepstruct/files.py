@@ -6,8 +6,10 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 import signal
 import stat
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -162,6 +164,20 @@ class Targets:
             raise UsageError(f"{path}: exists already; --force (in Python: overwrite=True) replaces it")
         if not os.access(path, os.W_OK):
             raise PermissionError(errno.EACCES, "the existing file is write-protected", str(path))
+
+    @contextlib.contextmanager
+    def preview(self) -> Iterator[Path]:
+        """A folder in which the files stand under their names before they are put in place; it goes with the block."""
+        beside = self._pending[0].target.parent
+        with writing(beside), tempfile.TemporaryDirectory(prefix=".deepstruct-", dir=beside) as name:
+            for file, (temporary, path, _) in zip(self._open, self._pending, strict=True):
+                file.flush()
+                shown = Path(name) / path.name
+                try:
+                    os.link(temporary, shown)
+                except OSError:  # a file system without hard links
+                    shutil.copyfile(temporary, shown)
+            yield Path(name)
 
     def __enter__(self) -> Self:
         return self

@@ -5,13 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import warnings
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepstruct import files, formats
-from deepstruct.errors import LossError, LossWarning, UsageError
+from deepstruct.errors import LossError, LossWarning, NotCertifiedError, UsageError, VerificationError
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.limits import Limits
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
     from deepstruct.ledger import LedgerEntry
+    from deepstruct.verification.certificate import Certificate
 
     PathLike = str | os.PathLike[str]
 
@@ -37,11 +38,13 @@ class Report:
         files: path and size in bytes of each file.
         losses: what the target could not carry.
         tensors: how each tensor is stored, if the format has several ways.
+        certificate: that the files hold the network of the source, if that was asked for.
     """
 
     files: tuple[tuple[Path, int], ...]
     losses: tuple[Loss, ...]
     tensors: tuple[StoredTensor, ...] = ()
+    certificate: Certificate | None = None
 
 
 def load(
@@ -134,6 +137,7 @@ def convert(
     target_format: str | None = None,
     overwrite: bool = True,
     fail_on_loss: bool = False,
+    verify: bool = False,
     **options: Any,
 ) -> Report:
     """Reads one file and writes another; all target files appear, or none.
@@ -145,18 +149,38 @@ def convert(
         target_format: name of the target's format, else told from the suffix.
         overwrite: replace existing files.
         fail_on_loss: write nothing if something cannot be carried.
+        verify: put the files in place only if they are certified to hold the network of the source.
         options: fields of `deepstruct.formats.ReadOptions` and `deepstruct.formats.WriteOptions`.
 
     Raises:
         LossError: something cannot be carried, and `fail_on_loss` is set.
+        VerificationError: what would be written is not certified, and `verify` is set.
         DeepstructError: of the kind that says what is wrong.
     """
-    formats.of_target(Path(target), target_format)
+    row = formats.of_target(Path(target), target_format)
+    if verify and not ("weights" in row.carries and row.reads and options.get("weights", True)):
+        raise UsageError("--verify compares numbers, and this conversion leaves them out")
     losses: list[Loss] = []
     reading = {key: value for key, value in options.items() if key in ReadOptions.__dataclass_fields__}
     writing = {key: value for key, value in options.items() if key not in reading or key == "weights"}
     model = load(source, format=source_format, losses=losses, **reading)
-    return _write(model, Path(target), target_format, losses, overwrite, fail_on_loss, writing)
+    if not verify:
+        return _write(model, Path(target), target_format, losses, overwrite, fail_on_loss, writing)
+    found: list[Certificate] = []
+
+    def check(written: Path) -> None:
+        certificate = certify(
+            Path(source), written, format_a=source_format, format_b=row.name, reading={**reading, "weights": True}
+        )
+        if certificate.verdict != "equivalent":
+            kind = VerificationError if certificate.verdict == "different" else NotCertifiedError
+            raise kind(str(target), certificate)
+        found.append(certificate)
+
+    from deepstruct.verification.verify import certify
+
+    report = _write(model, Path(target), target_format, losses, overwrite, fail_on_loss, writing, check)
+    return replace(report, certificate=found[0])
 
 
 def from_module(
@@ -356,6 +380,7 @@ def _write(
     overwrite: bool,
     fail_on_loss: bool,
     options: dict[str, Any],
+    check: Callable[[Path], None] | None = None,
 ) -> Report:
     row = formats.of_target(path, format_name)
     tensors: list[StoredTensor] = []
@@ -367,4 +392,7 @@ def _write(
         losses += converter.write(model, path, targets, chosen)
         if fail_on_loss and losses:
             raise LossError(losses)
+        if check is not None:
+            with targets.preview() as folder:
+                check(folder / path.name)
     return Report(targets.sizes(), tuple(losses), tuple(tensors))

@@ -1,0 +1,384 @@
+"""Tier 4: whole files run in their own runtimes, from end to end; the figures inform, only gross faults fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from deepstruct.verification import figures, native
+from deepstruct.verification.extents import Assignment, CannotSampleError
+from deepstruct.verification.figures import Figures
+from deepstruct.verification.native import Native, Run
+from deepstruct.verification.reading import Reading, own_native, reading
+from deepstruct.verification.runtimes import NotRunnableError, Value
+from deepstruct.verification.sampling import Case, Sampler
+
+if TYPE_CHECKING:
+    from deepstruct.verification.verify import Source
+
+_LARGE = 20_000_000
+"""Entries of all parameters together from which on a model is run on fewer cases."""
+
+_WHICH = {"A": "first", "B": "second"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One case in two settings.
+
+    Attributes:
+        case: what the files were run on.
+        first: setting of the first file to which the other is compared.
+        other: file and setting that is compared.
+        figures: how far the outputs are apart; None if they have other types or shapes.
+        spoiled: outputs with NaN or infinity, of the first and of the other, for a lane of those.
+    """
+
+    case: Case
+    first: str
+    other: str
+    figures: Figures | None
+    spoiled: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as a JSON object."""
+        content = {
+            "case": self.case.to_json(),
+            "first": self.first,
+            "other": self.other,
+            "figures": None if self.figures is None else self.figures.to_json(),
+        }
+        if self.spoiled is not None:
+            ours, theirs = self.spoiled
+            content["spoiled"] = {"first": list(ours), "other": list(theirs), "agree": ours == theirs}
+        return content
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A case, or all of them, that a setting cannot run.
+
+    Attributes:
+        setting: file and setting.
+        case: None if the file cannot even be opened.
+        reason: of the runtime.
+    """
+
+    setting: str
+    case: Case | None
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The failure as a JSON object."""
+        return {
+            "setting": self.setting,
+            "case": None if self.case is None else self.case.to_json(),
+            "reason": self.reason,
+        }
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What running two files has shown.
+
+    Attributes:
+        verdict: ``failed`` if there are faults, ``not run`` if nothing can be said.
+        reason: why the tier did not run.
+        seed: of the inputs.
+        extents: of the inputs; None if none were found.
+        settings: file and setting of everything that ran.
+        comparisons: case by case.
+        failures: what could not be run, and why.
+        faults: sentences that say why the two are different.
+        readings: whether each file computes what was read from it.
+        gross: sentences about differences that rounding does not explain. They are no faults by themselves, because
+            equal networks of many layers could come to that.
+        notes: sentences about files that only another runtime than their own can run.
+    """
+
+    verdict: Literal["passed", "failed", "not run"]
+    reason: str = ""
+    seed: int = 0
+    extents: Assignment | None = None
+    settings: tuple[str, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    failures: tuple[Failure, ...] = ()
+    faults: tuple[str, ...] = ()
+    readings: tuple[Reading, ...] = ()
+    gross: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def disagree(self) -> bool:
+        """Whether the outputs differ by more than rounding explains."""
+        return bool(self.gross)
+
+    @property
+    def summary(self) -> str:
+        """The figures of the ordinary cases, in one line."""
+        found = [c.figures for c in self.comparisons if c.figures is not None and c.case.is_ordinary]
+        cases = len({comparison.case for comparison in self.comparisons})
+        text = f"{cases} cases in {len(self.settings)} settings"
+        if not found:
+            return text
+        if all(figure.equal for figure in found):
+            return f"{text}, bitwise the same on all ordinary ones"
+        ulps = [figure.max_ulp for figure in found if figure.max_ulp is not None]
+        shares = [figure.top1 for figure in found if figure.top1 is not None]
+        text += f"; largest difference {max(figure.max_relative for figure in found):.2g} of an output's largest number"
+        text += f", {max(ulps):,} ULP" if ulps else ""
+        return text + (f", same largest output in at least {min(shares):.1%}" if shares else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """The findings as a JSON object."""
+        return {
+            "verdict": self.verdict,
+            "reason": self.reason,
+            "summary": self.summary,
+            "seed": self.seed,
+            "extents": None if self.extents is None else self.extents.to_json(),
+            "settings": list(self.settings),
+            "comparisons": [comparison.to_json() for comparison in self.comparisons],
+            "failures": [failure.to_json() for failure in self.failures],
+            "faults": list(self.faults),
+            "readings": [reading.to_json() for reading in self.readings],
+            "gross": list(self.gross),
+            "notes": list(self.notes),
+        }
+
+
+def natives(source: Source) -> tuple[Native, ...]:
+    """The settings that a file is run in; that which was rounded stands for the file."""
+    if source.is_cast:
+        return native.of_document(source.model)
+    return native.of_file(source.path, source.row.name, source.model, trust_pickle=source.trust_pickle)
+
+
+def check(a: Source, b: Source, sampler: Sampler, assignment: Assignment) -> Outputs:
+    """The whole tier: both files in all settings, and each compared with what was read from it.
+
+    Args:
+        a: the first file.
+        b: the second.
+        sampler: of the inputs.
+        assignment: extents of the inputs; see `choose`.
+    """
+    readings: list[Reading] = []
+    for source in (a, b):
+        own = None
+        if not source.is_cast:
+            own = own_native(source.path, source.row.name, source.model, trust_pickle=source.trust_pickle)
+        if own is not None and source.model.weights is not None:
+            readings.append(reading(own, source.model, sampler, assignment, second=source is b))
+    structure = a.model.structure
+    names = [info.name for info in structure.outputs]
+    found = end_to_end(natives(a), natives(b), sampler, assignment, names, structure.size)
+    misread = [
+        f"{r.file} does not compute what was read from the file: {fault}" for r in readings for fault in r.faults
+    ]
+    if misread:
+        found = replace(found, verdict="failed", faults=(*misread, *found.faults))
+    return replace(found, readings=tuple(readings))
+
+
+def choose(sampler: Sampler, a: Sequence[Native], b: Sequence[Native]) -> Assignment:
+    """The first extents with which both files run, else those with which the first one does.
+
+    Args:
+        sampler: of the inputs.
+        a: settings of the first file.
+        b: settings of the second.
+
+    Raises:
+        CannotSampleError: there are none; the reason for the likeliest is given.
+    """
+    candidates = sampler.candidates()
+    ours, reason = _first_fitting(sampler, a, candidates, second=False)
+    if ours is None:
+        why = f"the first file runs with none of the input shapes that were tried ({reason})"
+        raise CannotSampleError(f"{why}; --input-shape NAME=N,... or --inputs FILE says what fits")
+    theirs, _ = _first_fitting(sampler, b, (ours, *(other for other in candidates if other != ours)), second=True)
+    if theirs is None or theirs == ours:
+        return ours
+    both, _ = _first_fitting(sampler, a, (theirs,), second=False)
+    return ours if both is None else both
+
+
+def _first_fitting(
+    sampler: Sampler, settings: Sequence[Native], candidates: Sequence[Assignment], *, second: bool
+) -> tuple[Assignment | None, str]:
+    """The first extents with which a file gives outputs that are not empty, else the first with which it runs."""
+    reasons: list[str] = []
+    empty: list[Assignment] = []
+    for one in settings:
+        try:
+            with one.opened() as run:
+                for assignment in candidates:
+                    try:
+                        outputs = _run(sampler, assignment, sampler.cases(assignment)[0], run, second=second)
+                    except NotRunnableError as error:
+                        reasons.append(str(error))
+                        continue
+                    if any(not isinstance(value, np.ndarray) or value.size for value in outputs):
+                        return assignment, ""
+                    empty.append(assignment)
+        except NotRunnableError as error:
+            reasons.append(str(error))
+            continue
+        if not one.is_spare:
+            break
+    return next(iter(empty), None), next(iter(reasons), "it has no way to run")
+
+
+def _run(sampler: Sampler, assignment: Assignment, case: Case, run: Run, *, second: bool) -> list[Value]:
+    values = sampler.inputs(assignment, case)
+    return run(sampler.renamed(values) if second else values)
+
+
+def end_to_end(
+    a: Sequence[Native], b: Sequence[Native], sampler: Sampler, assignment: Assignment, names: Sequence[str], size: int
+) -> Outputs:
+    """Runs both files on every case and compares all settings with the first setting of the first file.
+
+    One file is open at a time. Cases that are not ordinary are run in the first setting of the first file, and in the
+    first and the last one of the second.
+
+    Args:
+        a: settings of the first file.
+        b: settings of the second.
+        sampler: of the inputs.
+        assignment: extents of the inputs.
+        names: of the outputs, in the first network.
+        size: entries of all parameters; a large model is run on fewer cases.
+    """
+    runs = _Runs(sampler, assignment, tuple(names), _cases(sampler, assignment, size))
+    for one in a:
+        runs.add("A", one, [case for case in runs.cases if case.is_ordinary or case not in runs.first])
+    last = max((number for number, one in enumerate(b) if not one.is_spare), default=0)
+    for number, one in enumerate(b):
+        everything = number in (0, last) or one.is_spare
+        runs.add("B", one, [case for case in runs.cases if everything or case.is_ordinary])
+    return runs.result()
+
+
+def _cases(sampler: Sampler, assignment: Assignment, size: int) -> tuple[Case, ...]:
+    cases = sampler.cases(assignment)
+    if size < _LARGE:
+        return cases
+    kinds = ("given", "ones", "cancellation")
+    return tuple(case for case in cases if case.kind in kinds or (case.kind == "normal" and case.batch in (1, 2)))
+
+
+class _Runs:
+    """What has been seen so far."""
+
+    def __init__(
+        self, sampler: Sampler, assignment: Assignment, names: tuple[str, ...], cases: tuple[Case, ...]
+    ) -> None:
+        self.cases = cases
+        self.first: dict[Case, tuple[str, list[Value]]] = {}
+        self._sampler = sampler
+        self._assignment = assignment
+        self._names = names
+        self._settings: list[str] = []
+        self._comparisons: list[Comparison] = []
+        self._failures: list[Failure] = []
+        self._faults: dict[str, str] = {}
+        self._drift = figures.Drift(names)
+        self._ran: dict[str, set[Case]] = {"A": set(), "B": set()}
+        self._opened: set[str] = set()
+
+    def add(self, side: str, one: Native, cases: Sequence[Case]) -> None:
+        """Runs one side in one setting, unless that is a spare one and another one has done."""
+        if one.is_spare and (side in self._opened or self._ran[side]):
+            return
+        setting = f"{side}: {one.setting}"
+        try:
+            with one.opened() as run:
+                if not one.is_spare:
+                    self._opened.add(side)
+                self._settings.append(setting)
+                for case in cases:
+                    try:
+                        outputs = _run(self._sampler, self._assignment, case, run, second=side == "B")
+                    except NotRunnableError as error:
+                        self._failures.append(Failure(setting, case, str(error)))
+                        continue
+                    self._ran[side].add(case)
+                    self._see(side, setting, case, outputs)
+        except NotRunnableError as error:
+            self._failures.append(Failure(setting, None, str(error)))
+
+    def _see(self, side: str, setting: str, case: Case, outputs: list[Value]) -> None:
+        if case not in self.first:
+            if side == "A":
+                self.first[case] = setting, outputs
+            return
+        first, expected = self.first[case]
+        faults = figures.faults(self._names, expected, outputs)
+        found = None if faults else figures.compared(self._names, expected, outputs)
+        if case.is_ordinary:
+            if found is not None and side == "B":
+                self._drift.see(expected, outputs)
+            if found is not None and found.one_sided:
+                faults = [f"{found.one_sided} entries are NaN or infinite on one side only"]
+            for fault in faults:
+                self._faults.setdefault(fault, f"{fault} ({case}; {first}; {setting})")
+        spoiled = None
+        if case.kind in ("nan-lane", "inf-lane"):
+            spoiled = self._spoiled(expected), self._spoiled(outputs)
+        self._comparisons.append(Comparison(case, first, setting, found, spoiled))
+
+    def _spoiled(self, outputs: Sequence[Value]) -> tuple[str, ...]:
+        """Names of the outputs that have entries which are no finite numbers."""
+        pairs = zip(self._names, outputs, strict=False)
+        return tuple(
+            name
+            for name, value in pairs
+            if isinstance(value, np.ndarray)
+            and figures.is_float(value)
+            and not np.isfinite(figures.as_float64(value)).all()
+        )
+
+    def result(self) -> Outputs:
+        """What all of it comes to."""
+        obstacles = [
+            f"no setting can run the {which} file: {self._reason(side, None)}"
+            for side, which in _WHICH.items()
+            if side not in self._opened and not self._ran[side]
+        ]
+        ordinary = [case for case in self.cases if case.is_ordinary]
+        for case in ordinary:
+            lacking = [side for side in _WHICH if case not in self._ran[side]]
+            if len(lacking) == 1 and lacking[0] in self._opened:
+                fault = f"only the {_WHICH[lacking[0]]} file cannot be run"
+                reason = self._reason(lacking[0], case)
+                self._faults.setdefault(f"{fault}: {reason}", f"{fault} on {case}: {reason}")
+        if not obstacles and not any(case in self._ran["A"] and case in self._ran["B"] for case in ordinary):
+            obstacles.append(f"there are no inputs on which both files run: {self._reason('A', None)}")
+        notes = [
+            f"no runtime of its own opens the {which} file ({self._reason(side, None)}); another one stands in"
+            for side, which in _WHICH.items()
+            if side not in self._opened and self._ran[side]
+        ]
+        verdict: Literal["passed", "failed", "not run"] = "not run" if obstacles else "passed"
+        return Outputs(
+            "failed" if self._faults else verdict,
+            "; ".join(obstacles),
+            seed=self._sampler.seed,
+            extents=self._assignment,
+            settings=tuple(self._settings),
+            comparisons=tuple(self._comparisons),
+            failures=tuple(self._failures),
+            faults=tuple(self._faults.values()),
+            gross=tuple(self._drift.gross()),
+            notes=tuple(notes),
+        )
+
+    def _reason(self, side: str, case: Case | None) -> str:
+        """The first reason why a side failed on a case, or at all."""
+        found = (f for f in self._failures if f.setting.startswith(side) and case in (None, f.case))
+        return next((failure.reason for failure in found), "it has no way to run")

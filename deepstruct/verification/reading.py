@@ -1,0 +1,119 @@
+"""Whether a file computes what was read from it: a gross check, which can only fail and proves nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from deepstruct.model import Model
+from deepstruct.verification import figures, native
+from deepstruct.verification.extents import Assignment
+from deepstruct.verification.native import Native
+from deepstruct.verification.runtimes import NotRunnableError, Value
+from deepstruct.verification.sampling import Case, Sampler
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file and a plain writing of its structure differ when both are run.
+
+    Attributes:
+        file: setting of the file.
+        written: setting of the writing.
+        cases: on which both were run.
+        equal: all outputs have the same bits.
+        max_relative: largest difference of an output, relative to its largest number over all cases.
+        faults: sentences; the structure is not what the file computes.
+        reason: why nothing was compared, else ``""``.
+    """
+
+    file: str
+    written: str
+    cases: int = 0
+    equal: bool = False
+    max_relative: float = 0.0
+    faults: tuple[str, ...] = ()
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The findings as a JSON object."""
+        return {**asdict(self), "faults": list(self.faults)}
+
+
+def own_native(path: Path, format_name: str, model: Model, *, trust_pickle: bool = False) -> Native | None:
+    """What runs a file without the structure that was read from it; None for formats that only hold a structure.
+
+    Args:
+        path: of the file.
+        format_name: of its format.
+        model: what was read from it.
+        trust_pickle: let a pickled module run its code. Without, a torch checkpoint holds no code of its own.
+    """
+    if format_name == "onnx":
+        return native.of_onnx(path, optimise=True, threads=1)
+    if format_name == "torch-export" or (format_name == "torch" and trust_pickle):
+        return native.of_torch(path, format_name, model, trust_pickle=trust_pickle)
+    return None
+
+
+def reading(own: Native, model: Model, sampler: Sampler, assignment: Assignment, *, second: bool) -> Reading:
+    """Compares a file with its structure, written with dense weights and run in onnxruntime, on the ordinary cases.
+
+    Args:
+        own: what runs the file.
+        model: what was read from it.
+        sampler: of the inputs.
+        assignment: extents of the inputs.
+        second: the file is the second of the two that the sampler knows.
+    """
+    plain = native.written(model, optimise=True, threads=1)
+    cases = [case for case in sampler.cases(assignment) if case.is_ordinary]
+    seen: list[dict[Case, list[Value]]] = []
+    for one in (own, plain):
+        try:
+            seen.append(_outputs(one, cases, sampler, assignment, second=second))
+        except NotRunnableError as error:
+            return Reading(own.setting, plain.setting, reason=f"{one.setting}: {error}")
+    common = [case for case in cases if all(case in outputs for outputs in seen)]
+    if not common:
+        return Reading(own.setting, plain.setting, reason="there are no inputs on which both run")
+    names = [info.name for info in model.structure.outputs]
+    return _compared(own.setting, plain.setting, names, *([outputs[case] for case in common] for outputs in seen))
+
+
+def _outputs(
+    one: Native, cases: Sequence[Case], sampler: Sampler, assignment: Assignment, *, second: bool
+) -> dict[Case, list[Value]]:
+    found = {}
+    with one.opened() as run:
+        for case in cases:
+            values: Mapping[str, Value] = sampler.inputs(assignment, case)
+            if second:
+                values = sampler.renamed(sampler.inputs(assignment, case))
+            try:
+                found[case] = run(values)
+            except NotRunnableError:
+                continue  # tier 4 tells
+    return found
+
+
+def _compared(
+    file: str, written: str, names: Sequence[str], ours: Sequence[list[Value]], theirs: Sequence[list[Value]]
+) -> Reading:
+    faults: dict[str, None] = {}
+    for a, b in zip(ours, theirs, strict=True):
+        faults.update(dict.fromkeys(figures.faults(names, a, b)))
+    if faults:
+        return Reading(file, written, len(ours), faults=tuple(faults))
+    drift = figures.Drift(names)
+    equal, one_sided = True, 0
+    for a, b in zip(ours, theirs, strict=True):
+        found = figures.compared(names, a, b)
+        equal, one_sided = equal and found.equal, one_sided + found.one_sided
+        drift.see(a, b)
+    gross = drift.gross()
+    if one_sided:
+        gross.append(f"{one_sided} entries of outputs are NaN or infinite on one side only")
+    return Reading(file, written, len(ours), equal, drift.largest, tuple(gross))

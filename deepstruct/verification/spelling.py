@@ -1,0 +1,67 @@
+"""How two graphs in normal form spell what they compute: attributes, chains of operators that reshape, and words."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from deepstruct.frozen import strict_key
+from deepstruct.structure import AttributeValue, Graph, Node, ParameterReference
+from deepstruct.verification import meaning
+from deepstruct.verification.normal_form import NormalForm
+
+
+def unequal_attributes(
+    a: NormalForm, first: Node, b: NormalForm, second: Node
+) -> dict[str, tuple[AttributeValue | None, AttributeValue | None]]:
+    """Attributes that do not say the same in two nodes, None for one that is left out.
+
+    Of graphs and parameters only that they are there is compared.
+    """
+    own, others = a.attributes(first), b.attributes(second)
+    names = sorted(own.keys() | others.keys())
+    return {name: (own.get(name), others.get(name)) for name in names if key(own.get(name)) != key(others.get(name))}
+
+
+def chain(form: NormalForm, position: int, done: Container[int]) -> list[int]:
+    """Positions of operators that only reshape and that nothing else uses, up to the one at a position."""
+    found = [position]
+    while True:
+        data = form.nodes[found[-1]].inputs[0]
+        maker = form.maker(data)
+        if maker is None or maker.domain or maker.op_type not in meaning.RESHAPING or form.uses[data] != 1:
+            return found[::-1]
+        before = form.makers[data][0]
+        if before in done or data in form.leaves:
+            return found[::-1]
+        found.append(before)
+
+
+def items(value: AttributeValue) -> tuple[AttributeValue, ...]:
+    """The items of a list, or a single value."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def key(value: AttributeValue | None) -> object:
+    """What two values of an attribute must have in common, whatever their graphs and parameters are."""
+    if isinstance(value, tuple):
+        return ("tuple", *map(key, value))
+    if isinstance(value, Graph):
+        return "graph"
+    if isinstance(value, ParameterReference):
+        return "parameter", value.sparse
+    return strict_key(value)
+
+
+def short(value: AttributeValue | None) -> str:
+    """A value of an attribute as messages show it."""
+    return "the default" if value is None else f"{value!r:.60}"
+
+
+def said(form: NormalForm, name: str) -> str:
+    """A value as messages name it."""
+    maker = form.maker(name)
+    if name in form.leaves:
+        return f"the fixed tensor {name!r}"
+    if maker is not None:
+        return f"an output of node {maker.name!r} ({maker.op_type})"
+    return f"the input {name!r}" if name in form.inputs else f"{name!r} from outside" if name else "nothing"
