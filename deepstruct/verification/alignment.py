@@ -9,8 +9,9 @@ from dataclasses import replace
 from deepstruct.frozen import FrozenMapping
 from deepstruct.structure import Node, Structure
 from deepstruct.verification import guesses, preparation
+from deepstruct.verification.correspondence import Match, Matching, Zeros
 from deepstruct.verification.guesses import Digests
-from deepstruct.verification.matching import Match, Matching, Zeros, match
+from deepstruct.verification.matching import match
 from deepstruct.verification.normal_form import NormalForm
 from deepstruct.verification.operations import Alignment, GraphDifference, LeafPair, Operation, Step
 from deepstruct.verification.signatures import Linear

@@ -231,6 +231,7 @@ class Arithmetic:
         if bias is not None:
             value, magnitude = value + bias.value, magnitude + bias.value.abs()
             propagated = propagated + bias.radius
+        propagated = torch.where(unknown_products(a.value, b.value), math.inf, propagated)
         return self.dot(value, magnitude, torch.minimum(rows, columns) + roundings, propagated)
 
     def sum(self, x: Ball, axes: Axes, keepdim: bool = False, roundings: int = 0) -> Ball:
@@ -252,6 +253,12 @@ class Arithmetic:
         count = math.prod(x.value.shape[axis] for axis in axes)
         total = self.sum(x, axes, keepdim, 3)
         return Ball(total.value / count, total.radius / count + self.least)
+
+
+def unknown_products(a: Tensor, b: Tensor) -> Tensor:
+    """Which entries of a @ b an infinity or NaN goes into: kernels may leave it out where it meets a 0."""
+    rows, columns = ~a.isfinite().all(-1), ~b.isfinite().all(-2)
+    return rows[..., :, None] | columns[..., None, :]
 
 
 def non_zeros(x: Tensor, axis: int) -> Tensor:

@@ -23,7 +23,7 @@ def _shifted(arithmetic: Arithmetic, x: Ball) -> Ball:
     """X less its largest number along the last axis."""
     most = x.value.amax(-1, True)
     above, below = (x.value + x.radius).amax(-1, True) - most, most - (x.value - x.radius).amax(-1, True)
-    slack = torch.maximum(above, below).nan_to_num(0.0)
+    slack = torch.maximum(above, below).nan_to_num(nan=math.inf, posinf=math.inf)
     value = x.value - torch.where(most.isfinite(), most, 0)
     error = (x.radius + slack) * (1 + arithmetic.unit) + arithmetic.unit * value.abs() + arithmetic.least
     return Ball(value, torch.where(value == -math.inf, 0, error))
@@ -83,7 +83,8 @@ def _attention(case: Case) -> list[Ball | Exact | None]:
     else:
         stages.append(stages[0])
     biased = scores(2)
-    stages.append(Ball(biased, stages[1].radius + arithmetic.unit * (biased.abs() + stages[1].size)))
+    rounding = torch.where(biased == -math.inf, 0, arithmetic.unit * (biased.abs() + stages[1].size))
+    stages.append(Ball(biased, stages[1].radius + rounding))
     stages.append(_softmax(arithmetic, stages[2]))
     heads = _heads(case.tensor(2), int(case.attribute("kv_num_heads", 0)))
     values = torch.cat([case.tensor(5), heads], 2) if case.has(5) else heads
@@ -111,8 +112,11 @@ def _likelihood(case: Case, scores: Ball, weight: Tensor | None) -> Ball | None:
     value, magnitude, propagated = (
         loss.evaluate({0: scores_of})[0] for scores_of in (scores.value, -scores.value.abs(), -scores.radius)
     )
-    count = 2 * case.tensor(1).numel() + 4
-    return case.arithmetic.dot(value, magnitude, count, propagated)
+    ball = case.arithmetic.dot(value, magnitude, 2 * case.tensor(1).numel() + 4, propagated)
+    total = (
+        loss.with_attributes({**names, "reduction": "sum"}) if case.attribute("reduction", "mean") == "mean" else loss
+    )
+    return case.arithmetic.made(value, ball.radius, total.evaluate({0: -scores.size})[0])
 
 
 def _log_likelihood(case: Case) -> list[Ball | None]:

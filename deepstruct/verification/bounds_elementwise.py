@@ -55,7 +55,8 @@ def _leaky(case: Case) -> list[Ball]:
 
 
 def _parametric(case: Case) -> list[Ball]:
-    return [_where_negative(case.tensor(0), case.arithmetic.multiply(case.ball(0), case.ball(1)))]
+    ball = _where_negative(case.tensor(0), case.arithmetic.multiply(case.ball(0), case.ball(1)))
+    return [Ball(ball.value, torch.where(case.tensor(1).isfinite(), ball.radius, math.inf))]
 
 
 def _where_negative(x: Tensor, other: Ball) -> Ball:
@@ -104,7 +105,8 @@ def _mod(case: Case) -> list[Ball]:
     """The remainder of floats is exact with the sign of the first, and rounded once with that of the second."""
     (value,) = case.evaluate()
     divisor = case.tensor(1).abs()
-    return [case.arithmetic.rounded(value, 0.0, 0.0, 0.0 if case.attribute("fmod", 0) else divisor)]
+    ball = case.arithmetic.rounded(value, 0.0, 0.0, 0.0 if case.attribute("fmod", 0) else divisor)
+    return [case.arithmetic.made(value, ball.radius, case.tensor(0).abs() / divisor)]
 
 
 def _add_up(case: Case, divisor: int = 1) -> Ball:

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from deepstruct.verification.bounds_arithmetic import Ball, non_zeros
+from deepstruct.verification.bounds_arithmetic import Ball, non_zeros, unknown_products
 from deepstruct.verification.bounds_case import Case, Rule
 
 
@@ -25,7 +25,9 @@ def _gemm(case: Case) -> list[Ball]:
         propagated = propagated + beta.radius * c.abs()
     count = torch.minimum(non_zeros(a, 1)[:, None], non_zeros(b, 0)[None])
     scalings = sum(float(x.value) != 1 for x in (alpha, beta))
-    return [arithmetic.dot(value, magnitude, count + 2 + scalings, propagated)]
+    ball = arithmetic.dot(value, magnitude, count + 2 + scalings, propagated)
+    error = torch.where(unknown_products(a, b), math.inf, ball.radius)
+    return [arithmetic.made(value, error, magnitude / min(float(alpha.size), 1.0) if alpha.size else magnitude)]
 
 
 def _matmul(case: Case) -> list[Ball]:
@@ -41,7 +43,18 @@ def _convolution(case: Case) -> list[Ball]:
     """Conv, ConvTranspose and CausalConvWithState without activation."""
     (value, *_), absolute = case.evaluate(), {p: case.tensor(p).abs() for p in range(len(case.tensors)) if case.has(p)}
     (magnitude, *_) = case.evaluate(absolute)
-    return [case.arithmetic.dot(value, magnitude, _terms(case, value.ndim) + 2)]
+    return [_unless_unknown(case, case.arithmetic.dot(value, magnitude, _terms(case, value.ndim) + 2), (0, 1))]
+
+
+def _unless_unknown(case: Case, ball: Ball, factors: tuple[int, ...]) -> Ball:
+    """A ball of unknown error where an infinity or NaN goes into a product: kernels may leave it out at a 0."""
+    for position in factors:
+        is_unknown = ~case.tensor(position).isfinite()
+        if bool(is_unknown.any()):
+            ones = {p: torch.full_like(x, p in factors) for p, x in enumerate(case.tensors) if x is not None}
+            touched = case.evaluate({**ones, position: is_unknown.double()})[0]
+            ball = ball.widened(torch.where(touched > 0, math.inf, 0.0))
+    return ball
 
 
 def _terms(case: Case, rank: int) -> Tensor:
@@ -71,7 +84,12 @@ def _einsum(case: Case) -> list[Ball]:
     (magnitude,) = case.evaluate({p: x.abs() for p, x in enumerate(operands)})
     (count,) = case.evaluate({p: (x != 0).double() for p, x in enumerate(operands)})
     stages = 1 if len(operands) <= 2 else len(operands) - 1
-    return [case.arithmetic.dot(value, magnitude, stages * count + len(operands))]
+    ball = case.arithmetic.dot(value, magnitude, stages * count + len(operands))
+    if stages > 1:
+        (most,) = case.evaluate({p: x.abs().clamp(min=1) for p, x in enumerate(operands)})
+        lost = stages * (count + 1) * case.arithmetic.least * most
+        ball = case.arithmetic.made(value, ball.radius + lost, most)
+    return [_unless_unknown(case, ball, tuple(range(len(operands))))]
 
 
 def _linear(roundings: int) -> Rule:
@@ -126,6 +144,7 @@ def _log_sum_exp(case: Case, x: Ball, axes: list[int], keep: bool) -> Ball:
     total = arithmetic.log(arithmetic.sum(arithmetic.exp(arithmetic.subtract(x, Ball(most))), axes, True))
     total = total.widened(4 * arithmetic.unit)
     ball = arithmetic.rounded(total.value + most, total.radius, 1.0, 2 * most.abs())
+    ball = arithmetic.made(ball.value, ball.radius, x.value.abs().amax(axes, True))
     return ball if keep else ball.reshape(*x.value.sum(axes).shape)
 
 
@@ -202,8 +221,10 @@ def _determinant(case: Case) -> list[Ball]:
     x = case.tensor(0)
     n = x.shape[-1]
     value = torch.linalg.det(x)
-    norms = x.abs().pow(2).sum(-1).sqrt().prod(-1)
-    return [case.arithmetic.made(value, case.arithmetic.gamma(8 * n**3) * norms + case.arithmetic.least)]
+    norms = x.abs().pow(2).sum(-1).sqrt()
+    error = case.arithmetic.gamma(8 * n**3) * norms.prod(-1) + case.arithmetic.least
+    is_tiny = (norms < case.arithmetic.least / case.arithmetic.unit).any(-1)
+    return [case.arithmetic.made(value, torch.where(is_tiny, math.inf, error), norms.clamp(min=1).prod(-1))]
 
 
 REDUCTIONS = (

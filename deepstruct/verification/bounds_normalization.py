@@ -30,7 +30,8 @@ def _normalised(
     factor = inverse if scale is None else arithmetic.multiply(inverse, scale)
     ball = arithmetic.multiply(Ball(x - mean.value, wide), factor, 2.0)
     ball = ball if bias is None else arithmetic.add(ball, bias, 3.0)
-    return arithmetic.made(ball.value, ball.radius, (x.abs() + mean.size) * factor.size)
+    most = factor.size if scale is None else torch.maximum(factor.size, scale.size)
+    return arithmetic.made(ball.value, ball.radius, (x.abs() + mean.size) * most.clamp(min=1))
 
 
 def _inverse_deviation(case: Case, arithmetic: Arithmetic, variance: Ball) -> Ball:
@@ -116,7 +117,8 @@ def _local_response(case: Case) -> list[Ball]:
     around = [*[0, 0] * (x.ndim - 2), (size - 1) // 2, size // 2]
     squares = torch.nn.functional.pad(x * x, around).unfold(1, size, 1)
     total = arithmetic.sum(Ball(squares), [squares.ndim - 1], False, 1)
-    total = total.widened(arithmetic.gamma(2 * x.shape[1] + 4) * (x * x).sum(1, keepdim=True))
+    whole = (x * x).sum(1, keepdim=True).expand_as(x)
+    total = arithmetic.made(total.value, total.radius + arithmetic.gamma(2 * x.shape[1] + 4) * whole, whole)
     base = arithmetic.add(bias, arithmetic.multiply(Ball(alpha.value / size, alpha.radius / size), total, 4.0))
     logarithm = base.value.log()
     share = base.radius / base.value

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -69,6 +71,7 @@ def _dynamic(case: Case) -> list[Ball]:
     arithmetic, x = _arithmetic(case, 0), case.tensor(0)
     most, least = x.max().clamp(min=0), x.min().clamp(max=0)
     scale = arithmetic.rounded(torch.where(most == least, 1.0, most - least) / 255, 0.0, 3.0)
+    scale = arithmetic.made(scale.value, torch.where(most == least, math.inf, scale.radius), most - least)
     zero = arithmetic.divide(Ball(-least), scale)
     zero_point = _integers(zero, 0.0, 0, 255)
     quotient = arithmetic.divide(Ball(x), scale)

@@ -36,7 +36,9 @@ def _smooth(case: Case, value: Tensor, axes: tuple[int, ...], steepness: float) 
     places = sum(x.shape[axis] + value.shape[axis] for axis in axes if x.shape[axis] > 1)
     precision = max(_PLACE, case.arithmetic.unit)
     error = 2 * steepness * _ROUNDINGS * (_PLACE * places + precision * 2 ** len(inner)) * most
-    return case.arithmetic.made(value, error.expand_as(value) + 2 ** (len(inner) + 2) * case.arithmetic.least)
+    return case.arithmetic.made(
+        value, error.expand_as(value) + 2 ** (len(inner) + 2) * case.arithmetic.least, 4 * steepness * most
+    )
 
 
 def _nearest(case: Case, value: Tensor) -> Ball | Exact:

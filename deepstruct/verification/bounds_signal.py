@@ -17,7 +17,7 @@ def _transformed(case: Case, value: Tensor, magnitude: Tensor, count: int) -> Ba
     """A discrete Fourier transform, maybe as plain sums: each entry is at most the sum of all absolute values."""
     unit = max(case.arithmetic.unit, _FLOAT32)
     error = _ANGLES * (count + 1) * unit * magnitude.expand_as(value) + count * case.arithmetic.least
-    return case.arithmetic.made(value, error, magnitude.expand_as(value))
+    return case.arithmetic.made(value, error, count * magnitude.expand_as(value))
 
 
 def _fourier(case: Case) -> list[Ball]:

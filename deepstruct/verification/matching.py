@@ -6,61 +6,18 @@ What is compared with what is a guess where several orders are possible (`guesse
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from deepstruct.structure import Graph, Node, ParameterReference
 from deepstruct.verification import guesses, meaning, spelling
+from deepstruct.verification.correspondence import Match, Matching, Pair, Place, Zeros
 from deepstruct.verification.guesses import Side
 from deepstruct.verification.normal_form import NormalForm
 from deepstruct.verification.operations import GraphDifference, Kind, LeafPair
-from deepstruct.verification.signatures import Linear, linear
-
-Pair = tuple[str, str]
-Zeros = tuple[Container[str], Container[str]]
-Place = tuple[int, int]
-"""Positions of two nodes; -1 for outputs of the graphs."""
+from deepstruct.verification.signatures import linear
 
 _OUTPUTS = (-1, -1)
-
-
-@dataclass(frozen=True)
-class Match:
-    """Two operations that correspond.
-
-    Attributes:
-        a: positions of the nodes in the first graph, the one that gives the outputs last; several if they are one
-            product, or only reshape one after the other.
-        b: likewise, in the second.
-        inputs: pairs of values, in the order of the first one's operator; ``("", "")`` for one that is left out.
-        leaves: pairs that are not in their given orientation, and those of attributes.
-        shapes: values in either graph that say which shape the result has.
-        linear: both, if they are products with a weight in other spellings.
-    """
-
-    a: tuple[int, ...]
-    b: tuple[int, ...]
-    inputs: tuple[Pair, ...]
-    leaves: tuple[LeafPair, ...] = ()
-    shapes: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    linear: tuple[Linear, Linear] | None = None
-
-
-@dataclass
-class Matching:
-    """What was found about two graphs.
-
-    Attributes:
-        matches: operations that correspond, by the positions of their last nodes.
-        leaves: pairs of leaves, in the order in which they were found.
-        captured: pairs of values from outside of the graphs.
-        differences: with the position in the first graph that they are at.
-    """
-
-    matches: dict[Place, Match] = field(default_factory=dict)
-    leaves: dict[LeafPair, None] = field(default_factory=dict)
-    captured: dict[Pair, None] = field(default_factory=dict)
-    differences: list[tuple[int, GraphDifference]] = field(default_factory=list)
 
 
 def match(a: Side, b: Side, zeros: Zeros | None = None) -> Matching:
@@ -129,18 +86,23 @@ class _Matcher:
             self._leaf_pair(LeafPair(x, y), at)
         elif all(outside):
             self.found.captured[x, y] = None
-        elif any(leaves) or any(outside) or x in self.pairs or y in self.back:
+        elif any(leaves) or any(outside):
             self._misplaced("leaf" if any(leaves) else "wiring", x, y, at)
-        elif x not in a.makers or y not in b.makers:
-            self._misplaced("wiring", x, y, at)
-        else:
-            (i, k), (j, n) = a.makers[x], b.makers[y]
-            if k != n or i in self.done[0] or j in self.done[1]:
+        elif not self._may_be_made_alike(x, y):
+            if not self._left_out(x, y, at):
                 self._misplaced("wiring", x, y, at)
-            else:
-                self._nodes(i, j)
-                if self.pairs.get(x) != y and x not in self.left_out[0] and y not in self.left_out[1]:
-                    self.found.matches.pop(at, None)
+        else:
+            self._nodes(a.makers[x][0], b.makers[y][0])
+            if self.pairs.get(x) != y and x not in self.left_out[0] and y not in self.left_out[1]:
+                self.found.matches.pop(at, None)
+
+    def _may_be_made_alike(self, x: str, y: str) -> bool:
+        """Whether neither of two values is paired, and nodes make them that are not compared with others."""
+        makers, others = self.a.form.makers, self.b.form.makers
+        if x in self.pairs or y in self.back or x not in makers or y not in others:
+            return False
+        (i, k), (j, n) = makers[x], others[y]
+        return k == n and i not in self.done[0] and j not in self.done[1]
 
     def _leaf_pair(self, pair: LeafPair, at: Place) -> None:
         if pair in self.found.leaves:
@@ -361,7 +323,7 @@ class _Matcher:
         """Compares two nodes with different operators: one may be left out, or stand for the other."""
         first, second = self.a.form.nodes[i], self.b.form.nodes[j]
         message = f"node {first.name!r} is {first.op_type}, node {second.name!r} is {second.op_type}"
-        if self._left_out(i, j) or self._folded(i, j):
+        if self._left_out(first.outputs[0], second.outputs[0], (i, j)) or self._folded(i, j):
             return
         if guesses.may_take_the_same(self.a, self.b, first.inputs, second.inputs):
             self._differ("operator", (i, j), message, False)
@@ -372,21 +334,27 @@ class _Matcher:
         if not self.is_resumed or self.mentioned.isdisjoint((first.name, second.name)):
             self._differ("wiring", (i, j), message, False)
 
-    def _left_out(self, i: int, j: int) -> bool:
-        """Whether one node stands between what both graphs have; notes that."""
-        for which, (position, other) in enumerate(((i, j), (j, i))):
-            sides = (self.a, self.b) if which == 0 else (self.b, self.a)
-            node, output = sides[0].form.nodes[position], sides[1].form.nodes[other].outputs[0]
+    def _left_out(self, x: str, y: str, at: Place) -> bool:
+        """Whether a node that makes one of two values only stands between the other and what both have; notes that."""
+        for which, (made, other) in enumerate(((x, y), (y, x))):
+            own, others = (self.a, self.b) if which == 0 else (self.b, self.a)
+            position = own.form.makers.get(made, (-1, 0))[0]
+            if position < 0 or position in self.done[which] or made in own.form.leaves:
+                continue
+            node = own.form.nodes[position]
+            if self.is_resumed and node.name in self.mentioned:
+                continue
             for name in node.inputs:
-                if not output or not name or sides[0].plain[name] != sides[1].plain[output]:
+                if not name or own.plain[name] != others.plain[other]:
                     continue
                 self.done[which].add(position)
-                self.left_out[which].update((made, name) for made in node.outputs if made)
+                self.left_out[which].update((output, name) for output in node.outputs if output)
                 text = (
                     f"node {node.name!r} ({node.op_type}) has no counterpart in the {('second', 'first')[which]} graph"
                 )
-                self._differ("operator", (i, -1) if which == 0 else (-1, j), text, False, i)
-                self._push([(name, output) if which == 0 else (output, name)], (i, j))
+                near = position if which == 0 else self.a.form.makers.get(x, (at[0], 0))[0]
+                self._differ("operator", (position, -1) if which == 0 else (-1, position), text, False, near)
+                self._push([(name, other) if which == 0 else (other, name)], at)
                 return True
         return False
 

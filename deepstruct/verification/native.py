@@ -18,6 +18,9 @@ from deepstruct.errors import DeepstructError
 from deepstruct.model import Model
 from deepstruct.verification.runtimes import NotRunnableError, OnnxRuntime, Reference, Torch, Value, load
 
+_LARGE = 20_000_000
+"""Entries of all parameters together from which on a model is large."""
+
 Run = Callable[[Mapping[str, Value]], list[Value]]
 """Graph inputs by name -> graph outputs in the structure's order. Raises NotRunnableError if the runtime cannot."""
 
@@ -53,9 +56,16 @@ class Native:
             yield run
 
 
-def onnx_settings() -> tuple[tuple[bool, int], ...]:
-    """Whether onnxruntime optimises, and in how many threads it computes: the four settings that a file is run in."""
+def onnx_settings(*, is_large: bool) -> tuple[tuple[bool, int], ...]:
+    """Whether onnxruntime optimises, and in how many threads it computes: all four settings, two for a large file."""
+    if is_large:
+        return (False, SEVERAL), (True, 1)
     return tuple((optimise, threads) for optimise in (False, True) for threads in (1, SEVERAL))
+
+
+def is_large(model: Model) -> bool:
+    """Whether a model is run in fewer settings and on fewer cases."""
+    return model.structure.size >= _LARGE
 
 
 def of_file(path: Path, format_name: str, model: Model, *, trust_pickle: bool = False) -> tuple[Native, ...]:
@@ -68,7 +78,8 @@ def of_file(path: Path, format_name: str, model: Model, *, trust_pickle: bool = 
         trust_pickle: let a pickled module run its code.
     """
     if format_name == "onnx":
-        settings = tuple(of_onnx(path, optimise, threads) for optimise, threads in onnx_settings())
+        chosen = onnx_settings(is_large=is_large(model))
+        settings = tuple(of_onnx(path, optimise, threads) for optimise, threads in chosen)
         small = (of_reference(path),) if model.structure.size <= _LARGEST_OF_REFERENCE else ()
         what = f"{_torch_setting()}, of the structure that was read"
         return *settings, *small, Native(what, partial(_open_module, model, None), is_spare=True)

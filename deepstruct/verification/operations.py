@@ -22,7 +22,8 @@ class Operation:
         inputs: names of the values that it takes, in the operator's order, ``""`` for one that is left out. Each is a
             graph input, an output of another operation, or a leaf of the structure.
         outputs: names of the values that it makes, ``""`` for one that nothing needs.
-        nodes: of the structure, in topological order, that together compute the outputs from the inputs.
+        nodes: of the structure, in topological order, that together compute the outputs from the inputs. Names of
+            values that only pass through an Identity or the like are replaced by those of the values themselves.
     """
 
     name: str
@@ -37,6 +38,9 @@ class Operation:
 @dataclass(frozen=True)
 class LeafPair:
     """Two tensors that correspond and depend on no graph input.
+
+    The names are always those that operations take; `deepstruct.verification.alignment.origin` says which parameters
+    they come from.
 
     Attributes:
         a: name in the first structure: a parameter, a constant, or a value computed from such.
@@ -98,7 +102,7 @@ class Alignment:
     """Everything that corresponds in two structures.
 
     Attributes:
-        steps: in topological order of the first structure.
+        steps: in an order in which both structures can be computed.
         leaves: every pair of tensors, each once, in the order of the steps.
         differences: where the graphs are not the same; the first one is that nearest to the inputs. Empty if each
             graph output of one is computed as in the other.

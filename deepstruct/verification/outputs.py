@@ -19,11 +19,6 @@ from deepstruct.verification.sampling import Case, Sampler
 if TYPE_CHECKING:
     from deepstruct.verification.verify import Source
 
-_LARGE = 20_000_000
-"""Entries of all parameters together from which on a model is run on fewer cases."""
-
-_WHICH = {"A": "first", "B": "second"}
-
 
 @dataclass(frozen=True)
 class Comparison:
@@ -166,16 +161,16 @@ def check(a: Source, b: Source, sampler: Sampler, assignment: Assignment) -> Out
         sampler: of the inputs.
         assignment: extents of the inputs; see `choose`.
     """
+    names = tuple(info.name for info in a.model.structure.outputs)
+    runs = Runs(sampler, assignment, names, is_large=native.is_large(a.model))
+    runs.go(natives(a), natives(b))
     readings: list[Reading] = []
-    for source in (a, b):
-        own = None
-        if not source.is_cast:
-            own = own_native(source.path, source.row.name, source.model, trust_pickle=source.trust_pickle)
-        if own is not None and source.model.weights is not None:
-            readings.append(reading(own, source.model, sampler, assignment, second=source is b))
-    structure = a.model.structure
-    names = [info.name for info in structure.outputs]
-    found = end_to_end(natives(a), natives(b), sampler, assignment, names, structure.size)
+    for side, source in (("A", a), ("B", b)):
+        own = own_native(source.path, source.row.name, source.model, trust_pickle=source.trust_pickle)
+        if own is not None and not source.is_cast:
+            seen = runs.seen.get(f"{side}: {own.setting}", {})
+            readings.append(reading(own, seen, source.model, sampler, assignment, second=side == "B"))
+    found = runs.result()
     misread = [
         f"{r.file} does not compute what was read from the file: {fault}" for r in readings for fault in r.faults
     ]
@@ -187,29 +182,31 @@ def check(a: Source, b: Source, sampler: Sampler, assignment: Assignment) -> Out
 def choose(sampler: Sampler, a: Sequence[Native], b: Sequence[Native]) -> Assignment:
     """The first extents with which both files run, else those with which the first one does.
 
+    A file that cannot be opened has no say; without any that can, the likeliest extents are taken. Nothing is run where
+    there is no choice.
+
     Args:
         sampler: of the inputs.
         a: settings of the first file.
         b: settings of the second.
 
     Raises:
-        CannotSampleError: there are none; the reason for the likeliest is given.
+        CannotSampleError: a file can be opened, but runs with none of the extents; the first reason is given.
     """
     candidates = sampler.candidates()
-    ours, reason = _first_fitting(sampler, a, candidates, second=False)
-    if ours is None:
-        why = f"the first file runs with none of the input shapes that were tried ({reason})"
-        raise CannotSampleError(f"{why}; --input-shape NAME=N,... or --inputs FILE says what fits")
-    theirs, _ = _first_fitting(sampler, b, (ours, *(other for other in candidates if other != ours)), second=True)
-    if theirs is None or theirs == ours:
-        return ours
-    both, _ = _first_fitting(sampler, a, (theirs,), second=False)
-    return ours if both is None else both
+    if len(candidates) == 1:
+        return candidates[0]
+    ours = _first_fitting(sampler, a, candidates, "first")
+    likeliest = (ours, *(other for other in candidates if other != ours)) if ours is not None else candidates
+    theirs = _first_fitting(sampler, b, likeliest, "second", must_run=ours is None)
+    if ours is None or theirs is None or theirs == ours:
+        return ours or theirs or candidates[0]
+    return _first_fitting(sampler, a, (theirs,), "first", must_run=False) or ours
 
 
 def _first_fitting(
-    sampler: Sampler, settings: Sequence[Native], candidates: Sequence[Assignment], *, second: bool
-) -> tuple[Assignment | None, str]:
+    sampler: Sampler, settings: Sequence[Native], candidates: Sequence[Assignment], which: str, *, must_run: bool = True
+) -> Assignment | None:
     """The first extents with which a file gives outputs that are not empty, else the first with which it runs."""
     reasons: list[str] = []
     empty: list[Assignment] = []
@@ -217,20 +214,23 @@ def _first_fitting(
         try:
             with one.opened() as run:
                 for assignment in candidates:
+                    case = sampler.cases(assignment)[0]
                     try:
-                        outputs = _run(sampler, assignment, sampler.cases(assignment)[0], run, second=second)
+                        outputs = _run(sampler, assignment, case, run, second=which == "second")
                     except NotRunnableError as error:
                         reasons.append(str(error))
                         continue
                     if any(not isinstance(value, np.ndarray) or value.size for value in outputs):
-                        return assignment, ""
+                        return assignment
                     empty.append(assignment)
-        except NotRunnableError as error:
-            reasons.append(str(error))
+        except NotRunnableError:
             continue
         if not one.is_spare:
             break
-    return next(iter(empty), None), next(iter(reasons), "it has no way to run")
+    if reasons and not empty and must_run:
+        why = f"the {which} file runs with none of the input shapes that were tried ({reasons[0]})"
+        raise CannotSampleError(f"{why}; --input-shape NAME=N,... or --inputs FILE says what fits")
+    return empty[0] if empty else None
 
 
 def _run(sampler: Sampler, assignment: Assignment, case: Case, run: Run, *, second: bool) -> list[Value]:
@@ -238,47 +238,27 @@ def _run(sampler: Sampler, assignment: Assignment, case: Case, run: Run, *, seco
     return run(sampler.renamed(values) if second else values)
 
 
-def end_to_end(
-    a: Sequence[Native], b: Sequence[Native], sampler: Sampler, assignment: Assignment, names: Sequence[str], size: int
-) -> Outputs:
-    """Runs both files on every case and compares all settings with the first setting of the first file.
-
-    One file is open at a time. Cases that are not ordinary are run in the first setting of the first file, and in the
-    first and the last one of the second.
-
-    Args:
-        a: settings of the first file.
-        b: settings of the second.
-        sampler: of the inputs.
-        assignment: extents of the inputs.
-        names: of the outputs, in the first network.
-        size: entries of all parameters; a large model is run on fewer cases.
-    """
-    runs = _Runs(sampler, assignment, tuple(names), _cases(sampler, assignment, size))
-    for one in a:
-        runs.add("A", one, [case for case in runs.cases if case.is_ordinary or case not in runs.first])
-    last = max((number for number, one in enumerate(b) if not one.is_spare), default=0)
-    for number, one in enumerate(b):
-        everything = number in (0, last) or one.is_spare
-        runs.add("B", one, [case for case in runs.cases if everything or case.is_ordinary])
-    return runs.result()
+_WHICH = {"A": "first", "B": "second"}
 
 
-def _cases(sampler: Sampler, assignment: Assignment, size: int) -> tuple[Case, ...]:
-    cases = sampler.cases(assignment)
-    if size < _LARGE:
-        return cases
-    kinds = ("given", "ones", "cancellation")
-    return tuple(case for case in cases if case.kind in kinds or (case.kind == "normal" and case.batch in (1, 2)))
-
-
-class _Runs:
+class Runs:
     """What has been seen so far."""
 
-    def __init__(
-        self, sampler: Sampler, assignment: Assignment, names: tuple[str, ...], cases: tuple[Case, ...]
-    ) -> None:
+    def __init__(self, sampler: Sampler, assignment: Assignment, names: tuple[str, ...], *, is_large: bool) -> None:
+        """Nothing has run yet.
+
+        Args:
+            sampler: of the inputs.
+            assignment: extents of the inputs.
+            names: of the outputs, in the first network.
+            is_large: run fewer cases.
+        """
+        cases = sampler.cases(assignment)
+        if is_large:
+            kinds = ("given", "ones", "cancellation")
+            cases = tuple(c for c in cases if c.kind in kinds or (c.kind == "normal" and c.batch in (1, 2)))
         self.cases = cases
+        self.seen: dict[str, dict[Case, list[Value]]] = {}
         self.first: dict[Case, tuple[str, list[Value]]] = {}
         self._sampler = sampler
         self._assignment = assignment
@@ -291,7 +271,24 @@ class _Runs:
         self._ran: dict[str, set[Case]] = {"A": set(), "B": set()}
         self._opened: set[str] = set()
 
-    def add(self, side: str, one: Native, cases: Sequence[Case]) -> None:
+    def go(self, a: Sequence[Native], b: Sequence[Native]) -> None:
+        """Runs both files on every case and compares all settings with the first setting of the first file.
+
+        One file is open at a time. Cases that are not ordinary are run in the first setting of the first file, and in
+        the first and the last one of the second.
+
+        Args:
+            a: settings of the first file.
+            b: settings of the second.
+        """
+        for one in a:
+            self._add("A", one, [case for case in self.cases if case.is_ordinary or case not in self.first])
+        last = max((number for number, one in enumerate(b) if not one.is_spare), default=0)
+        for number, one in enumerate(b):
+            everything = number in (0, last) or one.is_spare
+            self._add("B", one, [case for case in self.cases if everything or case.is_ordinary])
+
+    def _add(self, side: str, one: Native, cases: Sequence[Case]) -> None:
         """Runs one side in one setting, unless that is a spare one and another one has done."""
         if one.is_spare and (side in self._opened or self._ran[side]):
             return
@@ -308,6 +305,7 @@ class _Runs:
                         self._failures.append(Failure(setting, case, str(error)))
                         continue
                     self._ran[side].add(case)
+                    self.seen.setdefault(setting, {})[case] = outputs
                     self._see(side, setting, case, outputs)
         except NotRunnableError as error:
             self._failures.append(Failure(setting, None, str(error)))
@@ -321,10 +319,11 @@ class _Runs:
         faults = figures.faults(self._names, expected, outputs)
         found = None if faults else figures.compared(self._names, expected, outputs)
         if case.is_ordinary:
-            if found is not None and side == "B":
+            if found is not None and side == "B" and case.is_generic:
                 self._drift.see(expected, outputs)
             if found is not None and found.one_sided:
-                faults = [f"{found.one_sided} entries are NaN or infinite on one side only"]
+                fault = f"{found.one_sided} entries are NaN or infinite on one side only"
+                self._faults.setdefault(setting, f"{fault} ({case}; {first}; {setting})")
             for fault in faults:
                 self._faults.setdefault(fault, f"{fault} ({case}; {first}; {setting})")
         spoiled = None

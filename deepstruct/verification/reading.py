@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,62 +59,57 @@ def own_native(path: Path, format_name: str, model: Model, *, trust_pickle: bool
     return None
 
 
-def reading(own: Native, model: Model, sampler: Sampler, assignment: Assignment, *, second: bool) -> Reading:
+def reading(
+    own: Native,
+    seen: Mapping[Case, list[Value]],
+    model: Model,
+    sampler: Sampler,
+    assignment: Assignment,
+    *,
+    second: bool,
+) -> Reading:
     """Compares a file with its structure, written with dense weights and run in onnxruntime, on the ordinary cases.
 
     Args:
-        own: what runs the file.
-        model: what was read from it.
+        own: what ran the file.
+        seen: case -> outputs that it gave.
+        model: what was read from the file.
         sampler: of the inputs.
         assignment: extents of the inputs.
         second: the file is the second of the two that the sampler knows.
     """
     plain = native.written(model, optimise=True, threads=1)
-    cases = [case for case in sampler.cases(assignment) if case.is_ordinary]
-    seen: list[dict[Case, list[Value]]] = []
-    for one in (own, plain):
-        try:
-            seen.append(_outputs(one, cases, sampler, assignment, second=second))
-        except NotRunnableError as error:
-            return Reading(own.setting, plain.setting, reason=f"{one.setting}: {error}")
-    common = [case for case in cases if all(case in outputs for outputs in seen)]
-    if not common:
+    pairs: list[tuple[Case, list[Value], list[Value]]] = []
+    try:
+        with plain.opened() as run:
+            for case, outputs in seen.items():
+                values: Mapping[str, Value] = sampler.inputs(assignment, case)
+                if second:
+                    values = sampler.renamed(sampler.inputs(assignment, case))
+                if case.is_ordinary:
+                    with suppress(NotRunnableError):
+                        pairs.append((case, outputs, run(values)))
+    except NotRunnableError as error:
+        return Reading(own.setting, plain.setting, reason=f"{plain.setting}: {error}")
+    if not pairs:
         return Reading(own.setting, plain.setting, reason="there are no inputs on which both run")
-    names = [info.name for info in model.structure.outputs]
-    return _compared(own.setting, plain.setting, names, *([outputs[case] for case in common] for outputs in seen))
-
-
-def _outputs(
-    one: Native, cases: Sequence[Case], sampler: Sampler, assignment: Assignment, *, second: bool
-) -> dict[Case, list[Value]]:
-    found = {}
-    with one.opened() as run:
-        for case in cases:
-            values: Mapping[str, Value] = sampler.inputs(assignment, case)
-            if second:
-                values = sampler.renamed(sampler.inputs(assignment, case))
-            try:
-                found[case] = run(values)
-            except NotRunnableError:
-                continue  # tier 4 tells
-    return found
+    return _compared(own.setting, plain.setting, [info.name for info in model.structure.outputs], pairs)
 
 
 def _compared(
-    file: str, written: str, names: Sequence[str], ours: Sequence[list[Value]], theirs: Sequence[list[Value]]
+    file: str, written: str, names: Sequence[str], pairs: Sequence[tuple[Case, list[Value], list[Value]]]
 ) -> Reading:
-    faults: dict[str, None] = {}
-    for a, b in zip(ours, theirs, strict=True):
-        faults.update(dict.fromkeys(figures.faults(names, a, b)))
+    faults = dict.fromkeys(fault for _, a, b in pairs for fault in figures.faults(names, a, b))
     if faults:
-        return Reading(file, written, len(ours), faults=tuple(faults))
+        return Reading(file, written, len(pairs), faults=tuple(faults))
     drift = figures.Drift(names)
     equal, one_sided = True, 0
-    for a, b in zip(ours, theirs, strict=True):
+    for case, a, b in pairs:
         found = figures.compared(names, a, b)
         equal, one_sided = equal and found.equal, one_sided + found.one_sided
-        drift.see(a, b)
+        if case.is_generic:
+            drift.see(a, b)
     gross = drift.gross()
     if one_sided:
         gross.append(f"{one_sided} entries of outputs are NaN or infinite on one side only")
-    return Reading(file, written, len(ours), equal, drift.largest, tuple(gross))
+    return Reading(file, written, len(pairs), equal, drift.largest, tuple(gross))

@@ -64,6 +64,11 @@ class Case:
         """Whether runtimes must cope with it: no numbers at their limits, and at least one sample."""
         return self.kind in _ORDINARY and self.batch > 0
 
+    @property
+    def is_generic(self) -> bool:
+        """Whether it is ordinary, and equal numbers in it mean nothing."""
+        return self.kind in ("given", "normal") and self.batch > 0
+
     def __str__(self) -> str:
         return f"{self.kind} inputs, batch {self.batch}"
 
@@ -324,7 +329,8 @@ def from_npz(path: Path, structure: Structure) -> dict[str, NDArray[Any]]:
 def _members(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
     wrong = MalformedFileError(str(path), "no numpy archive of plain tensors; make it with numpy.savez")
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file:
+            archive = np.load(file, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise wrong
             for name in archive.files:

@@ -74,6 +74,7 @@ class Evidence:
         yield from self.obstacles
         if self.outputs is not None:
             yield from filter(None, [self.outputs.reason])
+            yield from self.outputs.notes
 
     def _reservations(self) -> Iterator[str]:
         open_layers = [layer for layer in self.numerics.layers if layer.finding == "uninformative"]

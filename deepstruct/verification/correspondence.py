@@ -1,0 +1,53 @@
+"""What corresponds in two graphs in normal form, by positions of nodes and names of values."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field
+
+from deepstruct.verification.operations import GraphDifference, LeafPair
+from deepstruct.verification.signatures import Linear
+
+Pair = tuple[str, str]
+Zeros = tuple[Container[str], Container[str]]
+Place = tuple[int, int]
+"""Positions of two nodes; -1 for outputs of the graphs."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """Two operations that correspond.
+
+    Attributes:
+        a: positions of the nodes in the first graph, the one that gives the outputs last; several if they are one
+            product, or only reshape one after the other.
+        b: likewise, in the second.
+        inputs: pairs of values, in the order of the first one's operator; ``("", "")`` for one that is left out.
+        leaves: pairs that are not in their given orientation, and those of attributes.
+        shapes: values in either graph that say which shape the result has.
+        linear: both, if they are products with a weight in other spellings.
+    """
+
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+    inputs: tuple[Pair, ...]
+    leaves: tuple[LeafPair, ...] = ()
+    shapes: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+    linear: tuple[Linear, Linear] | None = None
+
+
+@dataclass
+class Matching:
+    """What was found about two graphs.
+
+    Attributes:
+        matches: operations that correspond, by the positions of their last nodes.
+        leaves: pairs of leaves, in the order in which they were found.
+        captured: pairs of values from outside of the graphs.
+        differences: with the position in the first graph that they are at.
+    """
+
+    matches: dict[Place, Match] = field(default_factory=dict)
+    leaves: dict[LeafPair, None] = field(default_factory=dict)
+    captured: dict[Pair, None] = field(default_factory=dict)
+    differences: list[tuple[int, GraphDifference]] = field(default_factory=list)
