@@ -95,7 +95,7 @@ class Walk:
         self._alignment = alignment
         self._lacking = tuple(source.path.name for source in (a, b) if source.model.weights is None)
         self._a, self._b = sides(a, b, alignment)
-        self._comparison = Comparison()
+        self._comparison = Comparison(masks_only=bool(self._lacking))
         self._compared: set[LeafPair] = set()
         self._proof: WiringProof | None = None
         self._check: LayerCheck | None = None
@@ -124,7 +124,8 @@ class Walk:
         for step, (names_a, names_b) in zip(self._alignment.steps, spent, strict=True):
             self._compare(step.leaves)
             if not obstacle:
-                obstacle = self._compute(step)
+                failure = self._compute(step)
+                obstacle = "" if self._comparison.differ(step.leaves) else failure
             for walker in (self._proof, self._check):
                 if walker is not None:
                     walker.forget(names_a, names_b)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -88,6 +89,7 @@ class Identity:
         tensors: pairs that were compared.
         entries: in those of the first structure.
         kept: of which exist there.
+        masks_only: numbers were not compared, because one side has none.
         differences: tensors that are not the same.
         graph: places where the graphs are not the same.
         notes: what was taken for the same although it is written in another way.
@@ -97,6 +99,7 @@ class Identity:
     tensors: int = 0
     entries: int = 0
     kept: int = 0
+    masks_only: bool = False
     differences: tuple[TensorDifference, ...] = ()
     graph: tuple[GraphDifference, ...] = ()
     notes: tuple[str, ...] = ()
@@ -109,8 +112,13 @@ class Identity:
 class Comparison:
     """Compares pairs of tensors, one after the other."""
 
-    def __init__(self) -> None:
-        """Nothing compared yet."""
+    def __init__(self, *, masks_only: bool = False) -> None:
+        """Nothing compared yet.
+
+        Args:
+            masks_only: the numbers only stand for entries that exist, because one side has none.
+        """
+        self._masks_only = masks_only
         self._tensors = self._entries = self._kept = 0
         self._differences: list[TensorDifference] = []
         self._notes: dict[str, None] = {}
@@ -123,6 +131,11 @@ class Comparison:
         difference = self._compared(pair, a, b)
         if difference is not None:
             self._differences.append(difference)
+
+    def differ(self, pairs: Sequence[LeafPair]) -> bool:
+        """Whether one of some pairs was found to be different."""
+        found = {(difference.a, difference.b) for difference in self._differences}
+        return any((pair.a, pair.b) in found for pair in pairs)
 
     def _compared(self, pair: LeafPair, a: Leaf, b: Leaf) -> TensorDifference | None:
         expected = a.transposed(pair.permutation)
@@ -175,6 +188,7 @@ class Comparison:
             self._tensors,
             self._entries,
             self._kept,
+            self._masks_only,
             tuple(self._differences),
             graph,
             tuple(self._notes),

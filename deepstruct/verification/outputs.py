@@ -125,7 +125,7 @@ class Outputs:
         shares = [figure.top1 for figure in found if figure.top1 is not None]
         text += f"; largest difference {max(figure.max_relative for figure in found):.2g} of an output's largest number"
         text += f", {max(ulps):,} ULP" if ulps else ""
-        return text + (f", same largest output in at least {min(shares):.1%}" if shares else "")
+        return text + (f", top-1 the same in {100 * min(shares):.4g} %" if shares else "")
 
     def to_json(self) -> dict[str, Any]:
         """The findings as a JSON object."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from deepstruct.verification.certificate import Certificate, FirstDifference
 
-_TITLES = {"equivalent": "equivalent", "different": "different", "not certifiable": "cannot be certified"}
+TITLES = {"equivalent": "equivalent", "different": "different", "not certifiable": "cannot be certified"}
 _SAYS = {
     "equivalent": "hold the same network",
     "different": "do not hold the same network",
@@ -23,7 +23,7 @@ def text(certificate: Certificate) -> str:
 
 def _lines(certificate: Certificate) -> Iterator[str]:
     a, b = certificate.a.name, certificate.b.name
-    yield f"{_TITLES[certificate.verdict]}: {a} and {b} {_SAYS[certificate.verdict]}"
+    yield f"{TITLES[certificate.verdict]}: {a} and {b} {_SAYS[certificate.verdict]}"
     first = certificate.first_difference
     if first is not None:
         yield ""
@@ -64,7 +64,8 @@ def _identity(tier: Mapping[str, Any]) -> str:
     notes = "".join(f"; {note}" for note in tier["notes"])
     if tier["verdict"] == "passed":
         kept = f"{tier['kept']:,} of {tier['entries']:,} entries exist"
-        return f"{_count(tier['tensors'], 'tensor')} with the same masks and bits, {kept}{notes}"
+        what = "masks" if tier["masks_only"] else "masks and bits"
+        return f"{_count(tier['tensors'], 'tensor')} with the same {what}, {kept}{notes}"
     parts = []
     if tier["differences"]:
         parts.append(f"{len(tier['differences'])} of {_count(tier['tensors'], 'tensor')} differ")

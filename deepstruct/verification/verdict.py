@@ -50,6 +50,8 @@ class Evidence:
         return "equivalent", tuple(self._reservations())
 
     def _failures(self) -> Iterator[str]:
+        if self.outputs is not None and self.alignment.differences and self.outputs.disagree:
+            yield f"{self.alignment.differences[0].message}, and the outputs differ: {self.outputs.gross[0]}"
         for difference in self.alignment.differences:
             if difference.is_certain:
                 yield difference.message
@@ -63,8 +65,6 @@ class Evidence:
             yield f"{first_layer.a!r} ({first_layer.operator}): {first_layer.message}"
         if self.outputs is not None:
             yield from self.outputs.faults
-            if self.alignment.differences and self.outputs.disagree:
-                yield f"{self.alignment.differences[0].message}, and the outputs differ: {self.outputs.gross[0]}"
 
     def _doubts(self) -> Iterator[str]:
         for difference in self.alignment.differences[:10]:
