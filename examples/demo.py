@@ -28,6 +28,8 @@ def main(folder: Path) -> None:
     run("info", document)
     run("convert", document, onnx, "--force")
     run("convert", onnx, back, "--force")
+    for other in (document, onnx):
+        run("verify", pt, other)
 
     model = deepstruct.load(pt)
     same = all(deepstruct.load(path) == model for path in (document, onnx, back))
