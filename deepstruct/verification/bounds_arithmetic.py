@@ -231,7 +231,7 @@ class Arithmetic:
         if bias is not None:
             value, magnitude = value + bias.value, magnitude + bias.value.abs()
             propagated = propagated + bias.radius
-        propagated = torch.where(unknown_products(a.value, b.value), math.inf, propagated)
+        propagated = torch.where(unknown_products(a.value, b.value, magnitude), math.inf, propagated)
         return self.dot(value, magnitude, torch.minimum(rows, columns) + roundings, propagated)
 
     def sum(self, x: Ball, axes: Axes, keepdim: bool = False, roundings: int = 0) -> Ball:
@@ -255,8 +255,16 @@ class Arithmetic:
         return Ball(total.value / count, total.radius / count + self.least)
 
 
-def unknown_products(a: Tensor, b: Tensor) -> Tensor:
-    """Which entries of a @ b an infinity or NaN goes into: kernels may leave it out where it meets a 0."""
+def unknown_products(a: Tensor, b: Tensor, magnitude: Tensor) -> Tensor:
+    """Which entries of a @ b an infinity or NaN goes into: kernels may leave it out where it meets a 0.
+
+    Args:
+        a: matrices.
+        b: matrices.
+        magnitude: something of the product's shape that is not finite where an infinity or NaN goes in.
+    """
+    if bool(magnitude.isfinite().all()):
+        return torch.zeros(magnitude.shape, dtype=torch.bool)
     rows, columns = ~a.isfinite().all(-1), ~b.isfinite().all(-2)
     return rows[..., :, None] | columns[..., None, :]
 

@@ -26,7 +26,7 @@ def _gemm(case: Case) -> list[Ball]:
     count = torch.minimum(non_zeros(a, 1)[:, None], non_zeros(b, 0)[None])
     scalings = sum(float(x.value) != 1 for x in (alpha, beta))
     ball = arithmetic.dot(value, magnitude, count + 2 + scalings, propagated)
-    error = torch.where(unknown_products(a, b), math.inf, ball.radius)
+    error = torch.where(unknown_products(a, b, magnitude), math.inf, ball.radius)
     return [arithmetic.made(value, error, magnitude / min(float(alpha.size), 1.0) if alpha.size else magnitude)]
 
 
