@@ -156,6 +156,8 @@ def _check_meaning(structure: Structure, weights: Weights, before: int, version:
         if node.domain:
             continue
         lost = node.op_type == "Hardmax" and before < 13 <= version
+        if node.op_type == "GroupNormalization":  # until opset 20 it has a scale for each group, then for each channel
+            lost = (before < 21) != (version < 21)
         if node.op_type == "Resize" and before < 11 <= version and node.attributes.get("mode", "nearest") == "nearest":
             scales = node.inputs[1]
             lost = scales not in weights or bool((weights[scales] < 1).any())

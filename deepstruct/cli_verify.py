@@ -29,7 +29,7 @@ from deepstruct.running import say
 @click.option("--by-position", is_flag=True, help="Match inputs and outputs by position, whatever they are called.")
 @input_shape_option
 @click.option("--inputs", metavar="FILE", help="Further inputs to compute on: an .npz file, with an array for each.")
-@click.option("--seed", type=click.IntRange(0, 2**53), default=0, show_default=True, help="Of the random inputs.")
+@click.option("--seed", type=click.IntRange(0, 2**53 - 1), default=0, show_default=True, help="Of the random inputs.")
 @click.option(
     "--rows", type=click.IntRange(1, 4096), default=8, show_default=True, help="Extent of the batch, where it is open."
 )
@@ -65,7 +65,11 @@ def verify(
 
     if a == b == "-":
         raise UsageError("only one of the two can be standard input")
+    if target == "-":
+        raise UsageError("-o names a file; --json prints the certificate")
     with streams.source(a) as first, streams.source(b) as second:
+        if target is not None and any(Path(target).exists() and Path(target).samefile(x) for x in (first, second)):
+            raise UsageError(f"{target}: is one of the two files; choose another name for the certificate")
         if certificate is not None:
             faults = checking.faults(Path(certificate), first, second)
             if as_json:
@@ -84,5 +88,6 @@ def verify(
         if target is not None:
             say(f"wrote {target}")
         if repro is not None and found.verdict == "different":
-            say(f"wrote {repro}")
+            written = (Path(repro) / "README.md").exists()
+            say(f"wrote {repro}" if written else "no smaller models show the difference; --repro has written nothing")
     context.exit(found.exit_code)

@@ -23,17 +23,24 @@ def source(name: str) -> Iterator[Path]:
         path = Path(folder) / "standard-input"
         with files.writing(path), path.open("wb") as copy:
             shutil.copyfileobj(sys.stdin.buffer, copy)
-        try:
+        with _called("standard input", path):
             yield path
-        except DeepstructError as error:
-            error.args = tuple(_rename(item, path) for item in error.args)
-            for attribute, value in vars(error).items():
-                setattr(error, attribute, _rename(value, path))
-            raise
 
 
-def _rename(value: object, path: Path) -> object:
-    return value.replace(str(path), "standard input") if isinstance(value, str) else value
+@contextlib.contextmanager
+def _called(name: str, path: Path) -> Iterator[None]:
+    """Gives a path another name in errors."""
+
+    def renamed(value: object) -> object:
+        return value.replace(str(path), name) if isinstance(value, str) else value
+
+    try:
+        yield
+    except DeepstructError as error:
+        error.args = tuple(renamed(item) for item in error.args)
+        for attribute, value in vars(error).items():
+            setattr(error, attribute, renamed(value))
+        raise
 
 
 def _path(name: str) -> Path:
@@ -52,7 +59,8 @@ def target(name: str, format_name: str | None) -> Iterator[Path]:
         raise UsageError("standard output has no suffix: name the format with --to")
     with tempfile.TemporaryDirectory(prefix="deepstruct-") as folder:
         path = Path(folder) / f"standard-output{formats.by_name(format_name).suffixes[0]}"
-        yield path
+        with _called("standard output", path):
+            yield path
         with path.open("rb") as result:
             shutil.copyfileobj(result, sys.stdout.buffer)
         sys.stdout.buffer.flush()

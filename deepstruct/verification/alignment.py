@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from deepstruct.frozen import FrozenMapping
 from deepstruct.structure import Node, Structure
-from deepstruct.verification import guesses, preparation
+from deepstruct.verification import guesses, preparation, statics
 from deepstruct.verification.correspondence import Match, Matching, Zeros
+from deepstruct.verification.decompositions import Group
 from deepstruct.verification.guesses import Digests
 from deepstruct.verification.matching import match
-from deepstruct.verification.normal_form import NormalForm
+from deepstruct.verification.normal_form import MOST_ELEMENTS, NormalForm
 from deepstruct.verification.operations import Alignment, GraphDifference, LeafPair, Operation, Step
-from deepstruct.verification.signatures import Linear
 
 
 def align(a: Structure, b: Structure, fingerprints: Digests | None = None, zeros: Zeros | None = None) -> Alignment:
     """What corresponds in two structures whose inputs and outputs correspond by position.
 
-    Without differences, both compute the same if all pairs of leaves are equal and each step that only reshapes gives
-    the same shapes; see `normal_form` and `matching` for what is seen through.
+    Without differences, both compute the same on inputs with the extents that either of them fixes, if all pairs of
+    leaves are equal and each step that only reshapes gives the same shapes; see `statics`, `normal_form`, `operands`,
+    `movement` and `decompositions` for what is seen through.
 
     Args:
         a: a structure.
@@ -33,7 +34,11 @@ def align(a: Structure, b: Structure, fingerprints: Digests | None = None, zeros
     """
     a, b = preparation.inlined(a), preparation.inlined(b)
     a, b, reason = preparation.of_one_opset(a, b)
-    forms = NormalForm.of_structure(a), NormalForm.of_structure(b)
+    (a, known_a), (b, known_b) = statics.specialised(a, b)
+    forms = NormalForm.of_structure(a, known_a), NormalForm.of_structure(b, known_b)
+    too_large = [form.excessive[:1] for form in forms]
+    if any(too_large):
+        return Alignment((), (), tuple(_excessive(too_large)), structure_a=a, structure_b=b)
     found = match(*guesses.sides(*forms, fingerprints), zeros)
     differences = _by_place(found)
     if reason and differences:
@@ -60,6 +65,13 @@ def align(a: Structure, b: Structure, fingerprints: Digests | None = None, zeros
         structure_b=b,
         outputs=tuple(zip(forms[0].outputs, forms[1].outputs, strict=False)),
     )
+
+
+def _excessive(names: Sequence[Sequence[str]]) -> Iterator[GraphDifference]:
+    for which, found in zip(("first", "second"), names, strict=True):
+        for name in found:
+            text = f"the fixed tensor {name!r} of the {which} graph would have more than {MOST_ELEMENTS:,} elements"
+            yield GraphDifference("leaf", "", "", text, False)
 
 
 def _by_place(found: Matching) -> list[GraphDifference]:
@@ -143,8 +155,8 @@ def _ordered(steps: list[Step], makers: tuple[dict[str, int], dict[str, int]]) -
 
 
 def _step(found: Match, a: NormalForm, b: NormalForm, made: tuple[set[str], set[str]]) -> Step:
-    if found.linear is not None:
-        first, second = _product(a, found.linear[0]), _product(b, found.linear[1])
+    if found.groups is not None:
+        first, second = _grouped(a, found.groups[0]), _grouped(b, found.groups[1])
     else:
         first = _operation(a, found.a, [x for x, _ in found.inputs], found.shapes[0], made[0])
         second = _operation(b, found.b, [y for _, y in found.inputs], found.shapes[1], made[1])
@@ -173,12 +185,20 @@ def _order(first: Sequence[str], second: Sequence[str], pairs: Sequence[tuple[st
     return tuple(found)
 
 
-def _product(form: NormalForm, linear: Linear) -> Operation:
-    """A product with a weight as a Gemm."""
-    nodes = tuple(form.nodes[position] for position in linear.positions)
-    inputs = (linear.data, linear.weight, linear.bias) if linear.bias else (linear.data, linear.weight)
-    attributes = FrozenMapping({"transB": 1} if linear.transposed else {})
-    return Operation(nodes[0].name, "Gemm", inputs, nodes[-1].outputs, nodes, attributes)
+def _grouped(form: NormalForm, group: Group) -> Operation:
+    """Nodes that are one operator; the numbers that define it are among them."""
+    own = [form.nodes[position] for position in group.positions]
+    known = {*group.inputs, *(name for node in own for name in node.outputs)}
+    numbers = {name: form.leaves[name].tensor for node in own for name in node.inputs if name and name not in known}
+    constants = [
+        Node(name, "Constant", (), (name,), FrozenMapping({"value": tensor}))
+        for name, tensor in numbers.items()
+        if tensor is not None
+    ]
+    last = own[-1]
+    return Operation(
+        last.name, group.op_type, group.inputs, last.outputs, (*constants, *own), FrozenMapping(group.attributes)
+    )
 
 
 def _operation(

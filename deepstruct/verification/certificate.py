@@ -115,9 +115,9 @@ class Certificate:
 
     def to_json(self) -> dict[str, Any]:
         """The certificate as a JSON object, with a digest of all other members (RFC 8785, SHA-256)."""
-        content: dict[str, Any] = json.loads(
-            json.dumps({"format": FORMAT, "certificate_version": VERSION, **asdict(self)}, allow_nan=False)
-        )
+        members = {"format": FORMAT, "certificate_version": VERSION, **asdict(self)}
+        text = json.dumps(members, ensure_ascii=False, allow_nan=False)
+        content: dict[str, Any] = json.loads(text.encode("utf-8", "replace"))  # names of files may be no text
         return {**content, "digest": _digest(content)}
 
     def save(self, path: Path) -> None:

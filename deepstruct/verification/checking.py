@@ -33,8 +33,15 @@ def faults(path: Path, a: Path, b: Path) -> list[str]:
             found.append(_fault(place, file, expected) + (", but the other one" if swapped else ""))
             continue
         row = formats.of_source(place, content[side]["format"])
-        parts = zip(content[side]["files"], subject(place, row).files, strict=True)
-        found += [_fault(place, part, entry) for entry, part in parts if entry["sha256"] != part.sha256]
+        parts = subject(place, row).files
+        if row.name != content[side]["format"] or len(parts) != len(content[side]["files"]):
+            found.append(f"{place}: the certificate lists other files than those that it consists of")
+            continue
+        entries = zip(content[side]["files"], parts, strict=True)
+        found += [_fault(place, part, entry) for entry, part in entries if entry["sha256"] != part.sha256]
+    failed = [name for name, tier in content["tiers"].items() if tier["verdict"] == "failed"]
+    if content["verdict"] == "equivalent" and (failed or "identity" not in content["tiers"]):
+        found.append(f"{path}: the verdict of this certificate does not follow from its tiers")
     if content["verdict"] != "equivalent":
         found.append(f"{path}: the verdict of this certificate is {content['verdict']!r}")
     return found

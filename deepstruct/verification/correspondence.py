@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Container
 from dataclasses import dataclass, field
 
+from deepstruct.verification.decompositions import Group
 from deepstruct.verification.operations import GraphDifference, LeafPair
-from deepstruct.verification.signatures import Linear
 
 Pair = tuple[str, str]
 Zeros = tuple[Container[str], Container[str]]
 Place = tuple[int, int]
 """Positions of two nodes; -1 for outputs of the graphs."""
+
+OUTPUTS: Place = (-1, -1)
+"""The place of the graphs' outputs."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Match:
         inputs: pairs of values, in the order of the first one's operator; ``("", "")`` for one that is left out.
         leaves: pairs that are not in their given orientation, and those of attributes.
         shapes: values in either graph that say which shape the result has.
-        linear: both, if they are products with a weight in other spellings.
+        groups: both, if they are one operator that at least one graph writes down as several, or in another way.
     """
 
     a: tuple[int, ...]
@@ -33,7 +36,7 @@ class Match:
     inputs: tuple[Pair, ...]
     leaves: tuple[LeafPair, ...] = ()
     shapes: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
-    linear: tuple[Linear, Linear] | None = None
+    groups: tuple[Group, Group] | None = None
 
 
 @dataclass

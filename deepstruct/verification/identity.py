@@ -34,6 +34,14 @@ class Leaf:
         kept = None if self.kept is None else np.transpose(self.kept, permutation)
         return Leaf(np.transpose(self.array, permutation), kept)
 
+    def with_rank(self, rank: int) -> Leaf:
+        """The same tensor with more or fewer leading extents of 1, as far as there are such."""
+        shape = self.array.shape
+        while len(shape) > rank and shape[0] == 1:
+            shape = shape[1:]
+        shape = (1,) * (rank - len(shape)) + shape
+        return Leaf(self.array.reshape(shape), None if self.kept is None else self.kept.reshape(shape))
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
@@ -138,8 +146,10 @@ class Comparison:
         return any((pair.a, pair.b) in found for pair in pairs)
 
     def _compared(self, pair: LeafPair, a: Leaf, b: Leaf) -> TensorDifference | None:
-        expected = a.transposed(pair.permutation)
         shape = tuple(a.array.shape)
+        expected = a.transposed(pair.permutation)
+        if pair.broadcast:
+            expected, b = expected.with_rank(len(shape)), b.with_rank(len(shape))
         if expected.array.shape != b.array.shape:
             message = f"shape {list(b.array.shape)} instead of {list(expected.array.shape)}"
             return TensorDifference(pair.a, pair.b, shape, message)
@@ -201,7 +211,8 @@ def other_bits(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.bool_]:
         return np.asarray(a != b, dtype=np.bool_)
     if a.dtype.itemsize in (1, 2, 4, 8):
         kind = np.dtype(f"u{a.dtype.itemsize}")
-        return np.asarray(np.ascontiguousarray(a).view(kind) != np.ascontiguousarray(b).view(kind))
+        different = np.ascontiguousarray(a).view(kind) != np.ascontiguousarray(b).view(kind)
+        return np.asarray(different).reshape(a.shape)  # no axis becomes one
     parts = [np.ascontiguousarray(x).reshape(-1).view(np.uint64).reshape(-1, a.dtype.itemsize // 8) for x in (a, b)]
     return np.asarray((parts[0] != parts[1]).any(axis=1).reshape(a.shape))
 

@@ -63,6 +63,17 @@ def _type_faults(what: str, a: ValueInfo, b: ValueInfo) -> Iterator[str]:
             yield f"{name} has {one} entries along axis {axis} in one and {other} in the other"
 
 
+def narrowings(a: Structure, b: Structure) -> list[str]:
+    """Inputs of which one network takes extents that the other does not, in sentences: nothing is shown of those."""
+    found = []
+    for one, other in zip(a.inputs, b.inputs, strict=True):
+        for axis, (ours, theirs) in enumerate(zip(one.shape or (), other.shape or (), strict=False)):
+            if isinstance(ours, int) != isinstance(theirs, int):
+                extent = ours if isinstance(ours, int) else theirs
+                found.append(f"of the input {one.name!r} one takes {extent} entries along axis {axis} only")
+    return [f"{sentence}; this is about those" for sentence in found]
+
+
 def randomness(structure: Structure) -> list[str]:
     """Why two runs on the same inputs may give other outputs, in sentences; empty if they give the same."""
     functions = {function.key: function for function in structure.functions}

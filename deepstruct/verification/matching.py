@@ -6,18 +6,17 @@ What is compared with what is a guess where several orders are possible (`guesse
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-
+from deepstruct.frozen import FrozenMapping
 from deepstruct.structure import Graph, Node, ParameterReference
-from deepstruct.verification import guesses, meaning, spelling
-from deepstruct.verification.correspondence import Match, Matching, Pair, Place, Zeros
+from deepstruct.verification import decompositions, guesses, meaning, movement, operands, spelling
+from deepstruct.verification.correspondence import OUTPUTS, Match, Matching, Pair, Place, Zeros
+from deepstruct.verification.decompositions import Group
+from deepstruct.verification.findings import Findings
 from deepstruct.verification.guesses import Side
 from deepstruct.verification.normal_form import NormalForm
-from deepstruct.verification.operations import GraphDifference, Kind, LeafPair
-from deepstruct.verification.signatures import linear
-
-_OUTPUTS = (-1, -1)
+from deepstruct.verification.operands import Reading
+from deepstruct.verification.operations import GraphDifference, LeafPair
+from deepstruct.verification.signatures import Linear, linear
 
 
 def match(a: Side, b: Side, zeros: Zeros | None = None) -> Matching:
@@ -31,29 +30,16 @@ def match(a: Side, b: Side, zeros: Zeros | None = None) -> Matching:
     return _Matcher(a, b, zeros).run()
 
 
-class _Matcher:
-    def __init__(self, a: Side, b: Side, zeros: Zeros | None) -> None:
-        self.a, self.b, self.zeros = a, b, zeros
-        self.found = Matching()
-        self.pairs: dict[str, str] = {}
-        self.back: dict[str, str] = {}
-        self.done: tuple[set[int], set[int]] = (set(), set())
-        self.todo: list[tuple[str, str, Place]] = []
-        self.mentioned: set[str] = set()
-        self.left_out: tuple[dict[str, str], dict[str, str]] = ({}, {})
-        self.is_resumed = False
-
+class _Matcher(Findings):
     def run(self) -> Matching:
         a, b = self.a.form, self.b.form
         for x, y in zip(a.inputs, b.inputs, strict=False):
-            self._pair(x, y)
+            self.pair(x, y)
         if len(a.inputs) != len(b.inputs):
-            self._differ("wiring", _OUTPUTS, f"one graph has {len(a.inputs)} inputs, the other {len(b.inputs)}", True)
+            self.differ("wiring", OUTPUTS, f"one graph has {len(a.inputs)} inputs, the other {len(b.inputs)}", True)
         if len(a.outputs) != len(b.outputs):
-            self._differ(
-                "outputs", _OUTPUTS, f"one graph has {len(a.outputs)} outputs, the other {len(b.outputs)}", True
-            )
-        self._push(zip(a.outputs, b.outputs, strict=False), _OUTPUTS)
+            self.differ("outputs", OUTPUTS, f"one graph has {len(a.outputs)} outputs, the other {len(b.outputs)}", True)
+        self.push(zip(a.outputs, b.outputs, strict=False), OUTPUTS)
         self._drain()
         if self.found.differences:
             self.is_resumed = True
@@ -63,16 +49,9 @@ class _Matcher:
                     self._drain()
         return self.found
 
-    def _push(self, pairs: Iterator[Pair] | Sequence[Pair], at: Place) -> None:
-        self.todo.extend([(x, y, at) for x, y in pairs if x or y][::-1])
-
     def _drain(self) -> None:
         while self.todo:
             self._values(*self.todo.pop())
-
-    def _pair(self, x: str, y: str) -> None:
-        self.pairs[x] = y
-        self.back[y] = x
 
     def _values(self, x: str, y: str, at: Place) -> None:
         """Compares two values that the nodes at a place take as the same input."""
@@ -83,14 +62,14 @@ class _Matcher:
         leaves = x in a.leaves, y in b.leaves
         outside = a.is_outside(x), b.is_outside(y)
         if all(leaves):
-            self._leaf_pair(LeafPair(x, y), at)
+            self.leaf_pair(self.leaves_at(x, y, at), at)
         elif all(outside):
             self.found.captured[x, y] = None
         elif any(leaves) or any(outside):
-            self._misplaced("leaf" if any(leaves) else "wiring", x, y, at)
+            self.misplaced("leaf" if any(leaves) else "wiring", x, y, at)
         elif not self._may_be_made_alike(x, y):
             if not self._left_out(x, y, at):
-                self._misplaced("wiring", x, y, at)
+                self.misplaced("wiring", x, y, at)
         else:
             self._nodes(a.makers[x][0], b.makers[y][0])
             if self.pairs.get(x) != y and x not in self.left_out[0] and y not in self.left_out[1]:
@@ -104,57 +83,30 @@ class _Matcher:
         (i, k), (j, n) = makers[x], others[y]
         return k == n and i not in self.done[0] and j not in self.done[1]
 
-    def _leaf_pair(self, pair: LeafPair, at: Place) -> None:
-        if pair in self.found.leaves:
-            return
-        self.found.leaves[pair] = None
-        first, second = self.a.form.leaves[pair.a].shape, self.b.form.leaves[pair.b].shape
-        if first is not None and second is not None and len(first) != len(second):
-            extents = [n for n in first if n != 1], [n for n in second if n != 1]
-            message = f"{pair.a!r} of shape {list(first)} stands where {pair.b!r} of shape {list(second)} does"
-            self._differ("leaf", at, message, extents[0] != extents[1] and all(extents))
-
-    def _misplaced(self, kind: Kind, x: str, y: str, at: Place) -> None:
-        """Two values that do not correspond, after a difference only if that is no consequence of it."""
-        self.found.matches.pop(at, None)
-        makers = [node for node in (self.a.form.maker(x), self.b.form.maker(y)) if node is not None]
-        if self.is_resumed and any(node.name in self.mentioned for node in makers):
-            return
-        said = spelling.said(self.a.form, x), spelling.said(self.b.form, y)
-        if at == _OUTPUTS:
-            self._differ(kind, at, f"an output is {said[0]} in one graph, {said[1]} in the other", False)
-        else:
-            names = self.a.form.nodes[at[0]].name, self.b.form.nodes[at[1]].name
-            message = f"node {names[0]!r} takes {said[0]}, where node {names[1]!r} takes {said[1]}"
-            self._differ(kind, at, message, False)
-        self.mentioned.update(node.name for node in makers)
-
-    def _differ(self, kind: Kind, at: Place, message: str, certain: bool, near: int = -1) -> None:
-        """Notes a difference at two nodes, or near one of the first graph; a position of -1 stands for no node."""
-        a, b = self.a.form.nodes, self.b.form.nodes
-        names = a[at[0]].name if at[0] >= 0 else "", b[at[1]].name if at[1] >= 0 else ""
-        self.mentioned.update(name for name in names if name)
-        position = max(at[0], near) if max(at[0], near) >= 0 else len(a)
-        self.found.differences.append((position, GraphDifference(kind, *names, message, certain)))
-
-    def _finish(self, i: int, j: int) -> None:
-        """Two nodes are compared, and their outputs correspond."""
-        self.done[0].add(i)
-        self.done[1].add(j)
-        for x, y in zip(self.a.form.nodes[i].outputs, self.b.form.nodes[j].outputs, strict=False):
-            if x and y and x not in self.pairs and y not in self.back:
-                self._pair(x, y)
-
     def _nodes(self, i: int, j: int) -> None:
         first, second = self.a.form.nodes[i], self.b.form.nodes[j]
         if self._linear(i, j):
             return
-        if not first.domain and not second.domain and {first.op_type, second.op_type} <= meaning.RESHAPING:
-            self._reshaping(i, j)
-        elif first.called == second.called:
-            self._same(i, j)
+        if not first.domain and not second.domain:
+            ops = {first.op_type, second.op_type}
+            if ops <= movement.MOVING and not self._are_alike(i, j) and self._moving(i, j):
+                return
+            if ops <= meaning.RESHAPING:
+                self._reshaping(i, j)
+                return
+            if (len(ops) > 1 or not self._are_alike(i, j)) and self._decomposed(i, j):
+                return
+        said = operands.readings(self.a.form, first, self.b.form, second)
+        if said[0].called == said[1].called:
+            self._same(i, j, *said)
         else:
             self._other(i, j)
+
+    def _are_alike(self, i: int, j: int) -> bool:
+        """Whether two nodes are one operator, and are likely to be computed in the same way."""
+        first, second = self.a.form.nodes[i], self.b.form.nodes[j]
+        outputs = [next(filter(None, node.outputs), "") for node in (first, second)]
+        return first.op_type == second.op_type and self.a.exact[outputs[0]] == self.b.exact[outputs[1]]
 
     def _linear(self, i: int, j: int) -> bool:
         """Compares two products with a weight, if they are such in other spellings."""
@@ -162,57 +114,74 @@ class _Matcher:
         ops = self.a.form.nodes[i].op_type, self.b.form.nodes[j].op_type
         if a is None or b is None or (ops[0] == ops[1] and a.transposed == b.transposed):
             return False
-        if not self.done[0].isdisjoint(a.positions) or not self.done[1].isdisjoint(b.positions):
-            return False
         if bool(a.bias) != bool(b.bias) and self.a.plain[a.data] != self.b.plain[b.data]:
             return False
-        self.done[0].update(a.positions)
-        self.done[1].update(b.positions)
-        self._finish(i, j)
+        groups = _product(a), _product(b)
+        if not self.take(groups[0].positions, groups[1].positions):
+            return False
         weight = LeafPair(a.weight, b.weight, None if a.transposed == b.transposed else (1, 0))
-        self._leaf_pair(weight, (i, j))
+        self.leaf_pair(weight, (i, j))
         pairs = [(a.data, b.data), (a.weight, b.weight)]
         before = len(self.found.differences)
         if bool(a.bias) != bool(b.bias):
-            self._one_sided((i, j), a.bias, b.bias, is_bias=True)
+            self.one_sided((i, j), a.bias, b.bias, is_bias=True)
         elif a.bias:
             pairs.append((a.bias, b.bias))
         if len(self.found.differences) == before:
-            self.found.matches[i, j] = Match(a.positions, b.positions, tuple(pairs), (weight,), linear=(a, b))
-        self._push([pairs[0], *pairs[2:]], (i, j))
+            self.found.matches[i, j] = Match(*_positions(groups), tuple(pairs), (weight,), groups=groups)
+        self.push([pairs[0], *pairs[2:]], (i, j))
         return True
 
-    def _one_sided(self, at: Place, x: str, y: str, *, is_bias: bool) -> None:
-        """An input that is left out on one side: a difference, unless it is a bias of zeros, which adds nothing."""
-        nodes = self.a.form.nodes[at[0]], self.b.form.nodes[at[1]]
-        which, name = (0, x) if x else (1, y)
-        leaf = (self.a.form, self.b.form)[which].leaves.get(name)
-        names = nodes[which].name, nodes[1 - which].name
-        if leaf is None or not is_bias:
-            self._differ("wiring", at, f"node {names[0]!r} has the input {name!r}, node {names[1]!r} has none", False)
-        elif not leaf.is_zero and (self.zeros is None or name not in self.zeros[which]):
-            message = f"node {names[0]!r} has the bias {name!r}, node {names[1]!r} has none"
-            self._differ("wiring", at, message, self.zeros is not None and leaf.stored)
+    def _moving(self, i: int, j: int) -> bool:
+        """Compares two chains that move entries, if they move the same ones to the same places."""
+        chains = movement.alike(self.a, i, self.b, j, self.done)
+        if chains is None or not self.take(*chains):
+            return False
+        nodes = [[side.form.nodes[n] for n in chain] for side, chain in zip((self.a, self.b), chains, strict=True)]
+        data = nodes[0][0].inputs[0], nodes[1][0].inputs[0]
+        shapes = [tuple(name for node in chain for name in node.inputs[1:] if name) for chain in nodes]
+        self.found.matches[i, j] = Match(tuple(chains[0]), tuple(chains[1]), (data,), shapes=(shapes[0], shapes[1]))
+        self.push([data], (i, j))
+        return True
+
+    def _decomposed(self, i: int, j: int) -> bool:
+        """Compares two operators of which at least one is written down as several, if they are the same."""
+        groups = decompositions.alike(self.a.form, i, self.b.form, j)
+        if groups is None or not self.take(*_positions(groups)):
+            return False
+        pairs = tuple(zip(groups[0].inputs, groups[1].inputs, strict=False))
+        is_whole = len(groups[0].inputs) == len(groups[1].inputs)
+        if is_whole:
+            self.found.matches[i, j] = Match(*_positions(groups), pairs, groups=groups)
+        else:
+            names = self.a.form.nodes[i].name, self.b.form.nodes[j].name
+            self.differ("wiring", (i, j), f"nodes {names[0]!r} and {names[1]!r} have other numbers of inputs", False)
+        self.push(pairs, (i, j))
+        return True
 
     def _reshaping(self, i: int, j: int) -> None:
         first, second = self.a.form.nodes[i], self.b.form.nodes[j]
         others = first.inputs[1:], second.inputs[1:]
         if first.op_type == second.op_type and len(others[0]) == len(others[1]):
-            attributes = spelling.unequal_attributes(self.a.form, first, self.b.form, second)
+            attributes = spelling.unequal(self.a.form.attributes(first), self.b.form.attributes(second))
             if not attributes and all(self._is_exactly(x, y) for x, y in zip(*others, strict=True)):
-                self._same(i, j)
+                self._same(i, j, *operands.readings(self.a.form, first, self.b.form, second))
                 return
-        chains = spelling.chain(self.a.form, i, self.done[0]), spelling.chain(self.b.form, j, self.done[1])
+        kinds = meaning.RESHAPING
+        chains = (
+            movement.chain(self.a.form, i, self.done[0], kinds),
+            movement.chain(self.b.form, j, self.done[1], kinds),
+        )
         if len(chains[0]) == len(chains[1]):
             chains = [i], [j]
         self.done[0].update(chains[0])
         self.done[1].update(chains[1])
-        self._finish(i, j)
+        self.finish(i, j)
         nodes = [[side.form.nodes[n] for n in chain] for side, chain in zip((self.a, self.b), chains, strict=True)]
         data = nodes[0][0].inputs[0], nodes[1][0].inputs[0]
         shapes = [tuple(name for node in chain for name in node.inputs[1:] if name) for chain in nodes]
         self.found.matches[i, j] = Match(tuple(chains[0]), tuple(chains[1]), (data,), shapes=(shapes[0], shapes[1]))
-        self._push([data], (i, j))
+        self.push([data], (i, j))
 
     def _is_exactly(self, x: str, y: str) -> bool:
         known = [
@@ -220,33 +189,28 @@ class _Matcher:
         ]
         return self.a.exact[x] == self.b.exact[y] and None not in known
 
-    def _same(self, i: int, j: int) -> None:
-        """Compares two nodes with one operator."""
+    def _same(self, i: int, j: int, own: Reading, other: Reading) -> None:
+        """Compares two nodes that are read as one operator."""
         first, second = self.a.form.nodes[i], self.b.form.nodes[j]
         before = len(self.found.differences)
         self._compare_versions(i, j)
         self._compare_outputs(i, j)
-        unequal = spelling.unequal_attributes(self.a.form, first, self.b.form, second)
+        unequal = spelling.unequal(own.attributes, other.attributes)
         if unequal:
             certain = all(meaning.is_decisive(name, x, y) for name, (x, y) in unequal.items())
             said = ", ".join(
                 f"{name} {spelling.short(x)} against {spelling.short(y)}" for name, (x, y) in sorted(unequal.items())
             )
             names = f"nodes {first.name!r} and {second.name!r} ({first.op_type})"
-            self._differ("attribute", (i, j), f"{names} have other attributes: {said}", certain)
-        self._finish(i, j)
+            self.differ("attribute", (i, j), f"{names} have other attributes: {said}", certain)
+        self.finish(i, j)
         captured, leaves = self._in_attributes(i, j)
-        pairs = self._inputs(i, j)
-        self._doubt(before)
+        pairs = self._inputs(i, j, own, other)
+        leaves += [pair for x, y in pairs if (pair := self.widened(x, y, (i, j))) is not None]
+        self.doubt(before)
         if len(self.found.differences) == before:
             self.found.matches[i, j] = Match((i,), (j,), (*pairs, *captured), tuple(leaves))
-        self._push([*pairs, *captured], (i, j))
-
-    def _doubt(self, before: int) -> None:
-        """Makes what was noted about one node uncertain if it is more than one thing, which may make up for another."""
-        noted = self.found.differences[before:]
-        if len(noted) > 1:
-            self.found.differences[before:] = [(place, replace(d, is_certain=False)) for place, d in noted]
+        self.push([*pairs, *captured], (i, j))
 
     def _compare_versions(self, i: int, j: int) -> None:
         first, second = self.a.form.nodes[i], self.b.form.nodes[j]
@@ -255,7 +219,7 @@ class _Matcher:
         if kinds[0] != kinds[1]:
             names = f"nodes {first.name!r} and {second.name!r} are {first.op_type}"
             message = f"{names} of opsets {versions[0]} and {versions[1]}, which may not be the same"
-            self._differ("opset", (i, j), message, False)
+            self.differ("opset", (i, j), message, False)
 
     def _compare_outputs(self, i: int, j: int) -> None:
         first, second = self.a.form.nodes[i], self.b.form.nodes[j]
@@ -264,7 +228,7 @@ class _Matcher:
         patterns = [[n for n, name in enumerate(node.outputs) if name] for node in (first, second)]
         if patterns[0] != patterns[1]:
             counts = f"{len(patterns[0])} and {len(patterns[1])} outputs"
-            self._differ("wiring", (i, j), f"nodes {first.name!r} and {second.name!r} have {counts}", False)
+            self.differ("wiring", (i, j), f"nodes {first.name!r} and {second.name!r} have {counts}", False)
 
     def _in_attributes(self, i: int, j: int) -> tuple[list[Pair], list[LeafPair]]:
         """Pairs of what the graphs and parameters in two nodes' attributes are from outside."""
@@ -278,7 +242,7 @@ class _Matcher:
                 if isinstance(x, ParameterReference) and isinstance(y, ParameterReference):
                     if x.name in self.a.form.leaves and y.name in self.b.form.leaves:
                         leaves.append(LeafPair(x.name, y.name))
-                        self._leaf_pair(leaves[-1], (i, j))
+                        self.leaf_pair(leaves[-1], (i, j))
                     else:
                         self.found.captured[x.name, y.name] = None
                 if isinstance(x, Graph) and isinstance(y, Graph):
@@ -295,10 +259,15 @@ class _Matcher:
             self.found.differences.append((position, GraphDifference(kind, *names, message, certain)))
         return inner
 
-    def _inputs(self, i: int, j: int) -> list[Pair]:
+    def _inputs(self, i: int, j: int, own: Reading, other: Reading) -> list[Pair]:
         """Pairs of the inputs of two nodes with one operator, those apart that only one of them has."""
         first, second = self.a.form.nodes[i], self.b.form.nodes[j]
-        a, b = first.inputs, second.inputs
+        a, b = own.inputs, other.inputs
+        read = [
+            (x, y)
+            for position, (x, y) in enumerate(zip(first.inputs, second.inputs, strict=False))
+            if position in own.read & other.read and x and y and self._is_exactly(x, y)
+        ]
         if len(a) == len(b) and all(a) and all(b):
             order = guesses.order(self.a, self.b, a, b, self.pairs)
             if first.op_type in meaning.COMMUTATIVE and not first.domain:
@@ -307,17 +276,22 @@ class _Matcher:
                 message = (
                     f"nodes {first.name!r} and {second.name!r} ({first.op_type}) take their inputs in another order"
                 )
-                self._differ("wiring", (i, j), message, False)
+                self.differ("wiring", (i, j), message, False)
                 return [(x, b[n]) for x, n in zip(a, order, strict=True)]
-            return list(zip(a, b, strict=True))
+            return [*zip(a, b, strict=True), *read]
         pairs = []
         bias = None if first.domain else meaning.ADDENDS.get(first.op_type)
         for number in range(max(len(a), len(b))):
             x, y = (names[number] if number < len(names) else "" for names in (a, b))
-            if bool(x) != bool(y):
-                self._one_sided((i, j), x, y, is_bias=number == bias)
+            if bool(x) != bool(y) and not (first.op_type == "Pad" and self._is_zero(x, y)):
+                self.one_sided((i, j), x, y, is_bias=number == bias)
             pairs.append((x, y) if bool(x) == bool(y) else ("", ""))
-        return pairs
+        return pairs + read
+
+    def _is_zero(self, x: str, y: str) -> bool:
+        """Whether the one of two inputs that is there is a fixed 0."""
+        leaf = self.a.form.leaves.get(x) if x else self.b.form.leaves.get(y)
+        return leaf is not None and leaf.is_zero
 
     def _other(self, i: int, j: int) -> None:
         """Compares two nodes with different operators: one may be left out, or stand for the other."""
@@ -326,13 +300,13 @@ class _Matcher:
         if self._left_out(first.outputs[0], second.outputs[0], (i, j)) or self._folded(i, j):
             return
         if guesses.may_take_the_same(self.a, self.b, first.inputs, second.inputs):
-            self._differ("operator", (i, j), message, False)
-            self._finish(i, j)
+            self.differ("operator", (i, j), message, False)
+            self.finish(i, j)
             order = guesses.order(self.a, self.b, first.inputs, second.inputs, self.pairs)
-            self._push([(x, second.inputs[n]) for x, n in zip(first.inputs, order, strict=True)], (i, j))
+            self.push([(x, second.inputs[n]) for x, n in zip(first.inputs, order, strict=True)], (i, j))
             return
         if not self.is_resumed or self.mentioned.isdisjoint((first.name, second.name)):
-            self._differ("wiring", (i, j), message, False)
+            self.differ("wiring", (i, j), message, False)
 
     def _left_out(self, x: str, y: str, at: Place) -> bool:
         """Whether a node that makes one of two values only stands between the other and what both have; notes that."""
@@ -353,8 +327,8 @@ class _Matcher:
                     f"node {node.name!r} ({node.op_type}) has no counterpart in the {('second', 'first')[which]} graph"
                 )
                 near = position if which == 0 else self.a.form.makers.get(x, (at[0], 0))[0]
-                self._differ("operator", (position, -1) if which == 0 else (-1, position), text, False, near)
-                self._push([(name, other) if which == 0 else (other, name)], at)
+                self.differ("operator", (position, -1) if which == 0 else (-1, position), text, False, near)
+                self.push([(name, other) if which == 0 else (other, name)], at)
                 return True
         return False
 
@@ -373,9 +347,19 @@ class _Matcher:
             text = (
                 f"node {norm.name!r} (BatchNormalization) of the {('first', 'second')[which]} graph seems to be part of"
             )
-            self._differ("operator", (i, j), f"{text} node {product.name!r} ({product.op_type}) in the other", False)
-            self._finish(i, j)
+            self.differ("operator", (i, j), f"{text} node {product.name!r} ({product.op_type}) in the other", False)
+            self.finish(i, j)
             pair = maker.inputs[0], product.inputs[0]
-            self._push([pair if which == 0 else pair[::-1]], (i, j))
+            self.push([pair if which == 0 else pair[::-1]], (i, j))
             return True
         return False
+
+
+def _positions(groups: tuple[Group, Group]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return groups[0].positions, groups[1].positions
+
+
+def _product(found: Linear) -> Group:
+    """A product with a weight as a Gemm."""
+    inputs = (found.data, found.weight, found.bias) if found.bias else (found.data, found.weight)
+    return Group("Gemm", inputs, FrozenMapping({"transB": 1} if found.transposed else {}), found.positions)

@@ -47,6 +47,22 @@ ADDENDS = {
 }
 """Operator -> position of its bias, without which it adds nothing."""
 
+ELEMENTWISE = frozenset(
+    {
+        *("Add", "And", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "Div", "Equal", "Greater", "GreaterOrEqual", "Less"),
+        *("LessOrEqual", "Max", "Mean", "Min", "Mod", "Mul", "Or", "PRelu", "Pow", "Sub", "Sum", "Where", "Xor"),
+    }
+)
+"""Operators whose inputs are broadcast, so that leading extents of 1 may be left out where another input has them."""
+
+GROWING = frozenset(
+    {
+        *("CenterCropPad", "ConstantOfShape", "Expand", "EyeLike", "OneHot", "Pad", "Range", "Resize", "Tile"),
+        *("Upsample", "Col2Im", "MaxUnpool", "AffineGrid", "BlackmanWindow", "HammingWindow", "HannWindow"),
+    }
+)
+"""Operators whose outputs may be much larger than their inputs."""
+
 OPTIONAL_OUTPUTS = frozenset(
     {"Dropout", "GRU", "GroupNormalization", "LSTM", "LayerNormalization", "MaxPool", "RNN", "TopK", "Unique"}
 )
@@ -56,7 +72,8 @@ _DECISIVE = frozenset(
     {
         *("alpha", "approximate", "axis", "axes", "beta", "bias", "blocksize", "direction", "epsilon", "equation"),
         *("exclusive", "gamma", "group", "k", "keepdims", "lambd", "linear_before_reset", "mode", "num_groups", "p"),
-        *("pads", "perm", "reverse", "size", "strides", "to", "transA", "transB", "upper", "value", "is_causal"),
+        *("pads", "perm", "repeats", "reverse", "size", "slice", "split", "strides", "to", "transA", "transB", "upper"),
+        *("value", "is_causal"),
     }
 )
 """Attributes of which two values never compute the same, unless an axis is counted from the other end."""
@@ -125,6 +142,16 @@ def _defaults(domain: str, op_type: str, version: int) -> Mapping[str, Hashable]
         if attribute.default_value.type:
             found[name] = strict_key(_plain(onnx.helper.get_attribute_value(attribute.default_value)))
     return found
+
+
+def default(domain: str, op_type: str, version: int, name: str) -> AttributeValue | None:
+    """What an attribute is that a node does not have; None if that is not said."""
+    schema = _schema(domain, op_type, version)
+    attribute = None if schema is None else schema.attributes.get(name)
+    if attribute is None or not attribute.default_value.type:
+        return None
+    value: AttributeValue = _plain(onnx.helper.get_attribute_value(attribute.default_value))
+    return value
 
 
 def _plain(value: Any) -> Any:
@@ -249,6 +276,8 @@ def _idle_in_cell(op_type: str, attributes: Mapping[str, AttributeValue]) -> lis
 def is_decisive(name: str, first: AttributeValue | None, second: AttributeValue | None) -> bool:
     """Whether two values of an attribute, None for its default, surely compute something else.
 
+    Operands that `operands` reads as attributes count as such.
+
     Args:
         name: of the attribute.
         first: one value.
@@ -258,7 +287,7 @@ def is_decisive(name: str, first: AttributeValue | None, second: AttributeValue 
         return False
     if name in ("axis", "axes"):
         return _is_counted_alike(first) and _is_counted_alike(second) and _sign(first) == _sign(second)
-    return True
+    return name not in ("slice", "split") or (first is not None and second is not None)
 
 
 def _is_counted_alike(value: AttributeValue | None) -> bool:

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import deepstruct
 from deepstruct.errors import DeepstructError
 from deepstruct.model import Model
+from deepstruct.structure import walk
 from deepstruct.verification.runtimes import NotRunnableError, OnnxRuntime, Reference, Torch, Value, load
 
 _LARGE = 20_000_000
@@ -80,7 +81,9 @@ def of_file(path: Path, format_name: str, model: Model, *, trust_pickle: bool = 
     if format_name == "onnx":
         chosen = onnx_settings(is_large=is_large(model))
         settings = tuple(of_onnx(path, optimise, threads) for optimise, threads in chosen)
-        small = (of_reference(path),) if model.structure.size <= _LARGEST_OF_REFERENCE else ()
+        is_slow = any(node.op_type in ("Loop", "Scan") for node in walk(model.structure.nodes))
+        is_quick = not is_slow and model.structure.size <= _LARGEST_OF_REFERENCE
+        small = (of_reference(path),) if is_quick else ()
         what = f"{_torch_setting()}, of the structure that was read"
         return *settings, *small, Native(what, partial(_open_module, model, None), is_spare=True)
     if format_name in ("torch", "torch-export"):

@@ -12,8 +12,12 @@ Transpose that moves no axis                  its input
 Transpose of a Transpose                      one Transpose
 constants with the same bits                  the first of them
 nodes with the same inputs and attributes     the first of them, unless they are random
+operators that reshape, and Expand, to the    the value that has this shape already
+shape that was there before
 nodes that reach no output                    nothing
 ============================================  ========================================================
+
+The last but one takes extents that are fixed (`statics`).
 
 A value that depends on no graph input, and that no random or unknown operator makes, is a *leaf*: a parameter, a
 constant, or derived from such.
@@ -21,6 +25,7 @@ constant, or derived from such.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,6 +37,7 @@ from deepstruct.frozen import FrozenMapping
 from deepstruct.structure import AttributeValue, Graph, Node, ParameterReference, Structure, ValueInfo
 from deepstruct.tensor import Tensor
 from deepstruct.verification import meaning
+from deepstruct.verification.statics import Statics, extents
 
 _OF_ONE = frozenset({"Concat", "Identity", "Max", "Min", "Sum"})
 
@@ -55,6 +61,10 @@ class Leaf:
     stored: bool = False
 
 
+MOST_ELEMENTS = 2**26
+"""Of a fixed tensor that is computed, unless the tensors that it is computed from have more."""
+
+
 class NormalForm:
     """A graph, or a graph within a node, in normal form.
 
@@ -67,6 +77,8 @@ class NormalForm:
         makers: value -> position among `nodes`, and among the outputs of that node.
         uses: value -> how many inputs of nodes, graphs within nodes, and outputs it is.
         opset: operator set domain -> version.
+        shapes: value -> extents, where the rank is known.
+        excessive: fixed values that are too large to be computed.
     """
 
     def __init__(
@@ -76,9 +88,14 @@ class NormalForm:
         outputs: Sequence[ValueInfo],
         opset: Mapping[str, int],
         leaves: Mapping[str, Leaf] | None = None,
+        statics: Statics = Statics(),  # noqa: B008 - immutable
     ) -> None:
         """The normal form of nodes; values within a graph of a node are no leaves, so that `leaves` is None there."""
         self.opset = opset
+        self.shapes = statics.shapes
+        self.excessive: list[str] = []
+        self._tensors = statics.tensors
+        self._origins: dict[str, str] = {}
         self.inputs = tuple(value.name for value in inputs)
         self._inputs = frozenset(self.inputs)
         self._attributes: dict[str, dict[str, AttributeValue]] = {}
@@ -103,11 +120,11 @@ class NormalForm:
         self.uses.update(self.outputs)
 
     @classmethod
-    def of_structure(cls, structure: Structure) -> NormalForm:
-        """The normal form of a whole structure."""
+    def of_structure(cls, structure: Structure, statics: Statics) -> NormalForm:
+        """The normal form of a whole structure, of which some shapes and integers are fixed."""
         leaves = {p.name: Leaf(p.dtype, p.shape, None, p.nnz == 0, True) for p in structure.parameters}
         leaves |= {name: Leaf(t.dtype, t.shape, t, not any(t.data), True) for name, t in structure.constants.items()}
-        return cls(structure.nodes, structure.inputs, structure.outputs, structure.opset, leaves)
+        return cls(structure.nodes, structure.inputs, structure.outputs, structure.opset, leaves, statics)
 
     @classmethod
     def of_graph(cls, graph: Graph, opset: Mapping[str, int]) -> NormalForm:
@@ -125,6 +142,10 @@ class NormalForm:
     def is_outside(self, name: str) -> bool:
         """Whether a value is none of the graph's own, but one that it sees as a graph within a node."""
         return bool(name) and not (name in self.makers or name in self.leaves or name in self._inputs)
+
+    def dtype(self, name: str) -> str | None:
+        """The dtype of a value, None if it is unknown."""
+        return self._dtypes.get(name)
 
     def attributes(self, node: Node) -> dict[str, AttributeValue]:
         """The attributes of a node that say something (`meaning.plain_attributes`)."""
@@ -177,10 +198,19 @@ class NormalForm:
         if node.op_type == "Transpose" and not node.domain:
             self._transposes[node.outputs[0]] = node
         if derive and meaning.is_derivable(node) and all(not name or name in self.leaves for name in node.sources):
-            for name in node.outputs:
-                if name:
-                    self.leaves[name] = self._derived(node)
+            for name in filter(None, node.outputs):
+                self.leaves[name] = self._derived(node, name)
+                if self._is_excessive(node, name):
+                    self.excessive.append(name)
         return node
+
+    def _is_excessive(self, node: Node, name: str) -> bool:
+        """Whether a fixed value has more elements than should be computed."""
+        shape = self.leaves[name].shape
+        if shape is None:
+            return node.op_type in meaning.GROWING
+        sources = sum(math.prod(self.leaves[source].shape or ()) for source in node.sources if source)
+        return math.prod(shape) > max(MOST_ELEMENTS, sources)
 
     def _renamed(self, node: Node) -> Node:
         inputs = tuple(self._names.get(name, name) for name in node.inputs)
@@ -210,7 +240,18 @@ class NormalForm:
         }
         if node.op_type in _OF_ONE:
             return first if len(node.inputs) == 1 else None
+        if node.op_type in meaning.RESHAPING or node.op_type == "Expand":
+            return self._as_before(node)
         return first if node.op_type in does_nothing and does_nothing[node.op_type](node) else None
+
+    def _as_before(self, node: Node) -> str | None:
+        """The value that was given other shapes, and now gets its own again."""
+        first = node.inputs[0]
+        shape = extents(self.shapes.get(node.outputs[0]))
+        origin = first if node.op_type == "Expand" else self._origins.get(first, first)
+        self._origins[node.outputs[0]] = node.outputs[0] if node.op_type == "Expand" else origin
+        found = (name for name in (first, origin) if shape is not None and self.shapes.get(name) == shape)
+        return next(found, None)
 
     def _is_idle_dropout(self, node: Node) -> bool:
         version = self.version(node)
@@ -259,8 +300,10 @@ class NormalForm:
                 self._dtypes[node.outputs[0]] = known
                 return
 
-    def _derived(self, node: Node) -> Leaf:
-        if node.op_type == "Constant" and isinstance(tensor := node.attributes.get("value"), Tensor):
+    def _derived(self, node: Node, name: str) -> Leaf:
+        tensor = node.attributes.get("value") if node.op_type == "Constant" else None
+        tensor = tensor if isinstance(tensor, Tensor) else self._tensors.get(name)
+        if tensor is not None:
             return Leaf(tensor.dtype, tensor.shape, tensor, not any(tensor.data))
         source = self.leaves.get(node.inputs[0]) if node.inputs else None
         if node.op_type == "Transpose" and source is not None and source.shape is not None:
@@ -268,7 +311,8 @@ class NormalForm:
             if isinstance(perm, tuple) and sorted(perm) == list(range(len(source.shape))):  # type: ignore[type-var]  # ints
                 shape = tuple(source.shape[axis] for axis in perm)  # type: ignore[index]  # ints
                 return Leaf(source.dtype, shape, None, source.is_zero)
-        return Leaf(self._dtypes.get(node.outputs[0]) if len(node.outputs) == 1 else None)
+        dtype = self._dtypes.get(node.outputs[0]) if len(node.outputs) == 1 else None
+        return Leaf(dtype, extents(self.shapes.get(name)))
 
 
 def _is_idle_transpose(node: Node) -> bool:

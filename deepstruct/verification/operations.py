@@ -47,11 +47,13 @@ class LeafPair:
         b: name in the second.
         permutation: axes by which the first must be transposed to become the second, None for as it is:
             ``b == np.transpose(a, permutation)``.
+        broadcast: one may have more leading extents of 1 than the other, since both are broadcast to the same shape.
     """
 
     a: str
     b: str
     permutation: tuple[int, ...] | None = None
+    broadcast: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -174,9 +175,40 @@ def check(a: Source, b: Source, sampler: Sampler, assignment: Assignment) -> Out
     misread = [
         f"{r.file} does not compute what was read from the file: {fault}" for r in readings for fault in r.faults
     ]
+    faults = _elsewhere(a, b, sampler, assignment)
+    if faults:
+        found = replace(found, verdict="failed", faults=(*found.faults, *faults))
     if misread:
         found = replace(found, verdict="failed", faults=(*misread, *found.faults))
     return replace(found, readings=tuple(readings))
+
+
+def _elsewhere(a: Source, b: Source, sampler: Sampler, assignment: Assignment) -> tuple[str, ...]:
+    """Why two files differ on other extents than those that were computed on, where the inputs leave some open."""
+    others = [other for other in sampler.candidates() if other != assignment]
+    names = tuple(info.name for info in a.model.structure.outputs)
+    settings = [next(one for one in natives(source) if not one.is_spare) for source in (a, b)]
+    alone: dict[str, list[str]] = {"first": [], "second": []}
+    with contextlib.suppress(NotRunnableError):
+        if not others:
+            return ()
+        with settings[0].opened() as first, settings[1].opened() as second:
+            for other in others:
+                case = sampler.cases(other)[0]
+                given: dict[str, list[Value]] = {}
+                for which, run in (("first", first), ("second", second)):
+                    with contextlib.suppress(NotRunnableError):
+                        given[which] = _run(sampler, other, case, run, second=which == "second")
+                where = f"{case}, extents {other.to_json()}"
+                if len(given) == 2:
+                    return tuple(f"{fault} ({where})" for fault in figures.faults(names, *given.values()))
+                for which in given:
+                    alone[which].append(where)
+    return tuple(
+        f"only the {which} file runs on other extents than {assignment.to_json()}, for example {places[0]}"
+        for which, places in alone.items()
+        if len(places) > 1
+    )
 
 
 def choose(sampler: Sampler, a: Sequence[Native], b: Sequence[Native]) -> Assignment:

@@ -71,6 +71,8 @@ def write(
             with files.writing(folder / "README.md"):
                 (folder / "README.md").write_text(text, encoding="utf-8")
             return True
+    for path in folder.iterdir():
+        path.unlink()
     return False
 
 

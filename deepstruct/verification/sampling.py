@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -35,6 +36,8 @@ Kind = Literal[
 ]
 
 _ORDINARY: frozenset[Kind] = frozenset(("given", "normal", "ones", "zeros", "one-hot"))
+
+_MOST_ELEMENTS = 2**28  # of one sample of an input
 
 _WORDS = ("", "a", "deep", "structure", "größe")
 
@@ -126,6 +129,9 @@ class Sampler:
             for name, *pair in zip(self._names, *limits, strict=True)
         }
         self._candidates = assignments(a.inputs, b.inputs, shapes or {})
+        for name, shape in self._candidates[0].shapes.items():
+            if math.prod(extent for extent in shape if extent is not None) > _MOST_ELEMENTS:
+                raise CannotSampleError(f"the input {name!r} has extents {list(shape)}, too many entries to make up")
 
     @property
     def _names(self) -> tuple[str, ...]:

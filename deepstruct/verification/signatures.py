@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from deepstruct.frozen import strict_key
 from deepstruct.structure import AttributeValue, Graph, Node, ParameterReference
-from deepstruct.verification import meaning
+from deepstruct.verification import decompositions, meaning
 from deepstruct.verification.normal_form import Leaf, NormalForm
+from deepstruct.verification.operands import reading
 
 Numbers = dict[Hashable, int]
 """What was signed -> its number; the same for all values of two graphs."""
@@ -124,11 +125,16 @@ class Signatures:
             product = linear(self._form, position)
             if product is not None:
                 return "linear", self[product.data], self._weight(product.weight), self[product.bias]
-        inputs = [self[name] for name in node.inputs]
+            group = next(decompositions.of_several(self._form, position), None)
+            if group is not None:
+                inputs = tuple(self[name] for name in group.inputs)
+                return ("", group.op_type, ""), _key(group.attributes), inputs, ()
+        said = reading(self._form, node)
+        inputs = tuple(self[name] for name in said.inputs)
         if not node.domain and node.op_type in meaning.COMMUTATIVE:
-            inputs.sort()
+            inputs = tuple(sorted(inputs))
         captured = tuple(self[name] for name in node.sources[len(node.inputs) :])
-        return node.domain, node.op_type, attributes_key(self._form, node), tuple(inputs), captured
+        return said.called, _key(said.attributes), inputs, captured
 
     def _weight(self, name: str) -> Hashable:
         """A matrix and its transpose are alike."""
@@ -155,7 +161,11 @@ def shallow(form: NormalForm) -> Mapping[str, Hashable]:
 
 def attributes_key(form: NormalForm, node: Node) -> Hashable:
     """What tells attributes apart that say something, graphs only by their operators."""
-    return frozenset((name, _attribute_key(value)) for name, value in form.attributes(node).items())
+    return _key(form.attributes(node))
+
+
+def _key(attributes: Mapping[str, AttributeValue]) -> Hashable:
+    return frozenset((name, _attribute_key(value)) for name, value in attributes.items())
 
 
 def _attribute_key(value: AttributeValue) -> Hashable:

@@ -1,39 +1,23 @@
-"""How two graphs in normal form spell what they compute: attributes, chains of operators that reshape, and words."""
+"""How two graphs in normal form spell what they compute: attributes, and words for messages."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
 
 from deepstruct.frozen import strict_key
-from deepstruct.structure import AttributeValue, Graph, Node, ParameterReference
-from deepstruct.verification import meaning
+from deepstruct.structure import AttributeValue, Graph, ParameterReference
 from deepstruct.verification.normal_form import NormalForm
 
 
-def unequal_attributes(
-    a: NormalForm, first: Node, b: NormalForm, second: Node
+def unequal(
+    own: Mapping[str, AttributeValue], others: Mapping[str, AttributeValue]
 ) -> dict[str, tuple[AttributeValue | None, AttributeValue | None]]:
-    """Attributes that do not say the same in two nodes, None for one that is left out.
+    """Attributes that do not say the same, None for one that is left out.
 
     Of graphs and parameters only that they are there is compared.
     """
-    own, others = a.attributes(first), b.attributes(second)
     names = sorted(own.keys() | others.keys())
     return {name: (own.get(name), others.get(name)) for name in names if key(own.get(name)) != key(others.get(name))}
-
-
-def chain(form: NormalForm, position: int, done: Container[int]) -> list[int]:
-    """Positions of operators that only reshape and that nothing else uses, up to the one at a position."""
-    found = [position]
-    while True:
-        data = form.nodes[found[-1]].inputs[0]
-        maker = form.maker(data)
-        if maker is None or maker.domain or maker.op_type not in meaning.RESHAPING or form.uses[data] != 1:
-            return found[::-1]
-        before = form.makers[data][0]
-        if before in done or data in form.leaves:
-            return found[::-1]
-        found.append(before)
 
 
 def items(value: AttributeValue) -> tuple[AttributeValue, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from deepstruct.verification import interface
 from deepstruct.verification.certificate import FirstDifference, Verdict
 from deepstruct.verification.identity import Identity, TensorDifference
 from deepstruct.verification.numerics import Numerics
@@ -77,6 +78,7 @@ class Evidence:
             yield from self.outputs.notes
 
     def _reservations(self) -> Iterator[str]:
+        yield from interface.narrowings(self.alignment.structure_a, self.alignment.structure_b)
         open_layers = [layer for layer in self.numerics.layers if layer.finding == "uninformative"]
         if open_layers:
             yield (

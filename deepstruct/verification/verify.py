@@ -50,12 +50,14 @@ class Options:
     def __post_init__(self) -> None:
         from deepstruct.verification.casting import CASTS
 
-        if type(self.seed) is not int or not 0 <= self.seed <= 2**53:
-            raise UsageError(f"seed must be an integer from 0 to 2^53, not {self.seed!r:.60}")
+        if type(self.seed) is not int or not 0 <= self.seed < 2**53:
+            raise UsageError(f"seed must be an integer from 0 to 2^53 - 1, not {self.seed!r:.60}")
         if type(self.rows) is not int or not 1 <= self.rows <= 4096:
             raise UsageError(f"rows must be an integer from 1 to 4096, not {self.rows!r:.60}")
         if not isinstance(self.scale, (int, float)) or not 0 < self.scale <= 1e30:
             raise UsageError(f"scale must be a number above 0 and at most 1e30, not {self.scale!r:.60}")
+        if any(extent >= 2**53 for extents in self.shapes.values() for extent in extents):
+            raise UsageError("--input-shape: an extent must be below 2^53")
         if self.cast is not None and self.cast not in CASTS:
             raise UsageError(f"unknown cast {self.cast!r:.60}; choose from {', '.join(CASTS)}")
 
@@ -150,6 +152,7 @@ def certify(
     from deepstruct.verification.subjects import subject
 
     rows = formats.of_source(a, format_a), formats.of_source(b, format_b)
+    _require_known(reading or {}, rows)
     sources = [_read(path, row, reading or {}) for path, row in zip((a, b), rows, strict=True)]
     subjects = [subject(source.path, source.row, source.model) for source in sources]
     if options.cast is not None:
@@ -161,9 +164,13 @@ def certify(
         found: Evidence | NotCertifiableError = evidence.gather(sources[0], sources[1], options)
     except NotCertifiableError as error:
         found = error
+    except MemoryError:
+        found = NotCertifiableError("there is not enough memory to run both files; --input-shape gives smaller extents")
     certificate = _certificate(found, subjects, options)
     if repro is not None and certificate.verdict == "different" and not isinstance(found, Exception):
         _reproduce(repro, sources, found, options)
+    if repro is not None and not any(repro.iterdir()):
+        repro.rmdir()
     return certificate
 
 
@@ -204,6 +211,16 @@ def _require_packages() -> None:
         except importlib.metadata.PackageNotFoundError:
             extra = "torch" if package == "torch" else "onnx"
             raise MissingDependencyError(package, extra, "verification") from None
+
+
+def _require_known(reading: Mapping[str, Any], rows: Sequence[Format]) -> None:
+    """Makes sure that one of the two formats knows each option that is given."""
+    usual = formats.ReadOptions()
+    for name, value in reading.items():
+        known = name in ("limits", "weights") or any(name in row.options for row in rows)
+        if not known and value != getattr(usual, name, None):
+            formats_given = " and ".join(dict.fromkeys(row.name for row in rows))
+            raise UsageError(f"--{name.replace('_', '-')} means nothing for the formats {formats_given}")
 
 
 def _read(path: Path, row: Format, reading: Mapping[str, Any]) -> Source:

@@ -214,6 +214,7 @@ class WiringProof:
         if pair is None:
             return self._integers(leaf, name)
         first = self._a.leaf(pair.a)
+        leaf = leaf.with_rank(first.array.ndim) if pair.broadcast else leaf
         if not is_float(first.array):
             return leaf.array
         return _integers(
@@ -336,7 +337,7 @@ def _widened(value: Any) -> Any:
 
 
 def _modulo(value: Any, modulus: int) -> Any:
-    return np.mod(value, modulus) if is_float(value) else value
+    return np.asarray(np.mod(value, modulus)) if is_float(value) else value
 
 
 def _reduced(arguments: Mapping[str, Value], modulus: int) -> dict[str, Value]:

@@ -18,7 +18,7 @@ from samples import with_weights
 
 import deepstruct
 from deepstruct import Mask, Model, Node, Parameter, Structure, ValueInfo, Weights, files
-from deepstruct.errors import DeepstructError, WriteError
+from deepstruct.errors import DeepstructError, UnsupportedError, WriteError
 
 
 def network(*names: str) -> Model:
@@ -161,3 +161,19 @@ def test_of_two_writers_one_wins_with_both_files(tmp_path: Path) -> None:
     assert [process.wait(60) for process in running] == [0, 0]
     assert deepstruct.load(tmp_path / "a.onnx") in models
     assert {file.suffix for file in tmp_path.iterdir()} == {".pt", ".onnx", ".data"}
+
+
+@pytest.mark.parametrize(("before", "after"), [(18, 21), (20, 23), (21, 18), (23, 20)])
+def test_group_normalization_with_scales_of_groups_is_no_later_one(before: int, after: int, tmp_path: Path) -> None:
+    ends = [ValueInfo(name, "float32", (1, 4, 3)) for name in ("x", "y")]
+    scales = [Parameter(name, "float32", (2 if before < 21 else 4,)) for name in ("scale", "bias")]
+    structure = Structure(
+        nodes=(Node("norm", "GroupNormalization", ("x", "scale", "bias"), ("y",), {"num_groups": 2}),),
+        inputs=(ends[0],),
+        outputs=(ends[1],),
+        parameters=tuple(scales),
+        opset={"": before},
+    )
+    model = Model(structure, Weights(structure, {p.name: np.ones(p.shape, np.float32) for p in scales}))
+    with pytest.raises(UnsupportedError, match="GroupNormalization has changed"):
+        deepstruct.save(model, tmp_path / "a.onnx", opset=after)
