@@ -80,6 +80,11 @@ def _read(
 
 
 def parse(path: Path) -> ModelProto:
+    """The protocol buffer of an ONNX file, without external data.
+
+    Raises:
+        MalformedFileError: the file is no ONNX model.
+    """
     try:
         proto: ModelProto = ModelProto.FromString(files.read_bytes(path))
     except google.protobuf.message.DecodeError as error:

@@ -209,7 +209,8 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
     """Writes a checkpoint with structure, masks and, if there are any, weights."""
     structure = model.structure
     stripped = replace(structure, parameters=tuple(replace(p, mask=None) for p in structure.parameters))
-    keys = torch_modules.mask_keys(structure)
+    keys = {p.name: f"{p.name}_mask" for p in structure.parameters if p.mask is not None}
+    keys |= torch_modules.mask_keys(structure)
     tensors: dict[str, torch.Tensor] = {}
     for parameter in structure.parameters:
         if model.weights is not None:

@@ -160,10 +160,25 @@ def _step(found: Match, a: NormalForm, b: NormalForm, made: tuple[set[str], set[
     else:
         first = _operation(a, found.a, [x for x, _ in found.inputs], found.shapes[0], made[0])
         second = _operation(b, found.b, [y for _, y in found.inputs], found.shapes[1], made[1])
+    first, second = _with_common_outputs(first, second)
     special = {(pair.a, pair.b) for pair in found.leaves}
     plain = [pair for pair in found.inputs if pair[0] in a.leaves and pair[1] in b.leaves and pair not in special]
     leaves = dict.fromkeys([*found.leaves, *(LeafPair(x, y) for x, y in plain)])
     return Step(first, second, _order(first.inputs, second.inputs, found.inputs), tuple(leaves))
+
+
+def _with_common_outputs(first: Operation, second: Operation) -> tuple[Operation, Operation]:
+    """Both operations with the outputs that either graph uses, as far as both have them."""
+    names = first.nodes[-1].outputs, second.nodes[-1].outputs
+    used = [
+        any(number < len(side.outputs) and side.outputs[number] for side in (first, second))
+        for number in range(len(names[0]))
+    ]
+    kept = [use and all(number < len(side) and side[number] for side in names) for number, use in enumerate(used)]
+    outputs = [
+        tuple(name if number < len(kept) and kept[number] else "" for number, name in enumerate(side)) for side in names
+    ]
+    return replace(first, outputs=outputs[0]), replace(second, outputs=outputs[1])
 
 
 def _order(first: Sequence[str], second: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[int, ...]:

@@ -43,7 +43,7 @@ FUNCTIONS: dict[str, Accuracy] = {
     "Erf": Accuracy(8, 4),
     "Exp": Accuracy(12),
     "Gelu": Accuracy(per_input=28, constants=0.5, room=2),
-    "HardSwish": Accuracy(per_input=10, room=6),
+    "HardSwish": Accuracy(per_input=10, constants=0.5, room=6),
     "Log": Accuracy(20),
     "Mish": Accuracy(per_input=24),
     "Pow": Accuracy(16),

@@ -48,9 +48,11 @@ class Matching:
         leaves: pairs of leaves, in the order in which they were found.
         captured: pairs of values from outside of the graphs.
         differences: with the position in the first graph that they are at.
+        reshaped: nodes that give their input other shapes by other means, which only steps of their own compare.
     """
 
     matches: dict[Place, Match] = field(default_factory=dict)
     leaves: dict[LeafPair, None] = field(default_factory=dict)
     captured: dict[Pair, None] = field(default_factory=dict)
     differences: list[tuple[int, GraphDifference]] = field(default_factory=list)
+    reshaped: list[Place] = field(default_factory=list)

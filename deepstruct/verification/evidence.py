@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deepstruct.verification import interface, outputs
+from deepstruct.verification import interface, outputs, repro
 from deepstruct.verification.alignment import align
 from deepstruct.verification.extents import Assignment, CannotSampleError
 from deepstruct.verification.fingerprints import fingerprints
@@ -132,6 +133,8 @@ class Walk:
             self._a.forget()
             self._b.forget()
         self._compare(self._alignment.leaves)
+        if not obstacle:
+            self._settle()
         is_computed = self._proof is not None and not obstacle
         why = obstacle or (f"{' and '.join(self._lacking)} without weights" if self._lacking else "")
         return Evidence(
@@ -148,6 +151,15 @@ class Walk:
             if pair not in self._compared:
                 self._compared.add(pair)
                 self._comparison.add(pair, self._a.leaf(pair.a), self._b.leaf(pair.b))
+
+    def _settle(self) -> None:
+        """Computes operators that differ on the same inputs, which shows whether they are two spellings of one."""
+        for difference in self._alignment.differences:
+            if difference.kind in ("operator", "attribute") and self._check is not None:
+                step = repro.step_of(self._alignment, difference.a, difference.b)
+                if step is not None and len(step.a.outputs) == len(step.b.outputs):
+                    with contextlib.suppress(NotCertifiableError):
+                        self._check.step(step)
 
     def _compute(self, step: Step) -> str:
         """Runs a step, and says why if that cannot be done."""

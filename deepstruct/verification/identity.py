@@ -93,7 +93,8 @@ class Identity:
     """Verdict of the first tier.
 
     Attributes:
-        verdict: ``failed`` if a tensor differs, or the graphs do in what they compute.
+        verdict: ``failed`` if a tensor differs, or the graphs do in what they compute; ``uninformative`` if the graphs
+            are spelled in different ways, so that not all of them was compared.
         tensors: pairs that were compared.
         entries: in those of the first structure.
         kept: of which exist there.
@@ -103,7 +104,7 @@ class Identity:
         notes: what was taken for the same although it is written in another way.
     """
 
-    verdict: Literal["passed", "failed", "not run"]
+    verdict: Literal["passed", "failed", "uninformative"]
     tensors: int = 0
     entries: int = 0
     kept: int = 0
@@ -193,8 +194,9 @@ class Comparison:
     def result(self, graph: tuple[GraphDifference, ...]) -> Identity:
         """What all comparisons come to, together with the differences of the graphs."""
         failed = self._differences or any(difference.is_certain for difference in graph)
+        verdict: Literal["passed", "uninformative"] = "uninformative" if graph else "passed"
         return Identity(
-            "failed" if failed else "passed",
+            "failed" if failed else verdict,
             self._tensors,
             self._entries,
             self._kept,

@@ -181,6 +181,7 @@ class _Matcher(Findings):
         data = nodes[0][0].inputs[0], nodes[1][0].inputs[0]
         shapes = [tuple(name for node in chain for name in node.inputs[1:] if name) for chain in nodes]
         self.found.matches[i, j] = Match(tuple(chains[0]), tuple(chains[1]), (data,), shapes=(shapes[0], shapes[1]))
+        self.found.reshaped.append((i, j))
         self.push([data], (i, j))
 
     def _is_exactly(self, x: str, y: str) -> bool:
@@ -257,6 +258,10 @@ class _Matcher(Findings):
             kind, names, certain = difference.kind, (difference.a, difference.b), difference.is_certain
             message = f"within node {node.name!r}: {difference.message}"
             self.found.differences.append((position, GraphDifference(kind, *names, message, certain)))
+        for i, j in inner.reshaped:  # no step computes them on their own
+            names = forms[0].nodes[i].name, forms[1].nodes[j].name
+            message = f"within node {node.name!r}: nodes {names[0]!r} and {names[1]!r} reshape in other words"
+            self.found.differences.append((position, GraphDifference("wiring", *names, message, False)))
         return inner
 
     def _inputs(self, i: int, j: int, own: Reading, other: Reading) -> list[Pair]:

@@ -52,6 +52,7 @@ def session_options(optimise: bool, threads: int) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    options.enable_cpu_mem_arena = False  # which would keep what was freed
     return options
 
 

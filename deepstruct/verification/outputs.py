@@ -299,7 +299,7 @@ class Runs:
         self._comparisons: list[Comparison] = []
         self._failures: list[Failure] = []
         self._faults: dict[str, str] = {}
-        self._drift = figures.Drift(names)
+        self._drift, self._drift_of_large = figures.Drift(names), figures.Drift(names)
         self._ran: dict[str, set[Case]] = {"A": set(), "B": set()}
         self._opened: set[str] = set()
 
@@ -350,9 +350,9 @@ class Runs:
         first, expected = self.first[case]
         faults = figures.faults(self._names, expected, outputs)
         found = None if faults else figures.compared(self._names, expected, outputs)
+        if found is not None and side == "B" and (case.is_generic or case.kind == "large"):
+            (self._drift if case.is_generic else self._drift_of_large).see(expected, outputs)
         if case.is_ordinary:
-            if found is not None and side == "B" and case.is_generic:
-                self._drift.see(expected, outputs)
             if found is not None and found.one_sided:
                 fault = f"{found.one_sided} entries are NaN or infinite on one side only"
                 self._faults.setdefault(setting, f"{fault} ({case}; {first}; {setting})")
@@ -405,7 +405,7 @@ class Runs:
             comparisons=tuple(self._comparisons),
             failures=tuple(self._failures),
             faults=tuple(self._faults.values()),
-            gross=tuple(self._drift.gross()),
+            gross=(*self._drift.gross(), *self._drift_of_large.gross()),
             notes=tuple(notes),
         )
 

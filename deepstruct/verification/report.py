@@ -66,7 +66,7 @@ def _identity(tier: Mapping[str, Any]) -> str:
         kept = f"{tier['kept']:,} of {tier['entries']:,} entries exist"
         what = "masks" if tier["masks_only"] else "masks and bits"
         return f"{_count(tier['tensors'], 'tensor')} with the same {what}, {kept}{notes}"
-    parts = []
+    parts = [] if tier["verdict"] == "failed" else [f"{_count(tier['tensors'], 'tensor')} the same"]
     if tier["differences"]:
         parts.append(f"{len(tier['differences'])} of {_count(tier['tensors'], 'tensor')} differ")
     if tier["graph"]:

@@ -31,6 +31,7 @@ Kind = Literal[
     "extremes",
     "denormals",
     "cancellation",
+    "large",
     "nan-lane",
     "inf-lane",
 ]
@@ -50,8 +51,8 @@ class Case:
         kind: ``given``: by the user; ``normal``: standard normal times `scale`; ``ones`` and ``zeros``; ``one-hot``: a
             single 1 in each sample; ``integers``: from 0 to `below` - 1, as floats too; ``extremes``: half of the
             largest number of the dtype, with either sign; ``denormals``: close to the smallest one; ``cancellation``:
-            one magnitude in each sample, signs in turn; ``nan-lane`` and ``inf-lane``: normal, but for one entry of
-            the first sample.
+            one magnitude in each sample, signs in turn; ``large``: normal times 100; ``nan-lane`` and ``inf-lane``:
+            normal, but for one entry of the first sample.
         batch: number of samples, where that is open.
         scale: of normal numbers.
         below: bound of small integers.
@@ -156,7 +157,7 @@ class Sampler:
         few, many = sizes[0], max(sizes)
         ordinary = [Case("normal", size) for size in sizes]
         ordinary += [Case("ones", few), Case("zeros", few), Case("one-hot", many)]
-        others: tuple[Kind, ...] = ("extremes", "denormals", "cancellation", "nan-lane", "inf-lane")
+        others: tuple[Kind, ...] = ("extremes", "denormals", "cancellation", "large", "nan-lane", "inf-lane")
         cases = (*first, *ordinary, *(Case(kind, few) for kind in others))
         floats = any(info.dtype is not None and "float" in info.dtype for info in self._inputs)
         return cases if floats else tuple(case for case in cases if case.kind in ("given", "normal", "ones", "zeros"))
@@ -307,6 +308,7 @@ _MAKERS: Mapping[str, Maker] = {
     "extremes": _extremes,
     "denormals": _denormals,
     "cancellation": _cancellation,
+    "large": lambda rng, shape, *_: 100 * rng.standard_normal(shape),
     "nan-lane": _normal,
     "inf-lane": _normal,
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,15 @@ from deepstruct.verification.runtimes import (
 
 _OF_LEAVES = (Reference(), OnnxRuntime(), Torch())
 """What computes leaves, the same on both sides, so that equal nodes give equal bits."""
+
+
+_MOVING = frozenset(
+    (
+        *("Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose"),
+        "Unsqueeze",
+    )
+)
+"""Operators whose outputs consist of entries of their inputs."""
 
 
 class NotCertifiableError(Exception):
@@ -63,6 +72,7 @@ class Side:
         self._parameters = {parameter.name: parameter for parameter in structure.parameters}
         self._makers = {name: node for node in structure.nodes for name in node.outputs if name}
         self._leaves: dict[str, Leaf] = {}
+        self._has_masks = any(parameter.mask is not None for parameter in structure.parameters)
 
     def has_numbers(self, name: str) -> bool:
         """Whether the numbers of a leaf are known, so that more than masks can be compared."""
@@ -101,6 +111,8 @@ class Side:
             if self.weights is None:
                 ones = np.ones(parameter.shape, np.bool_) if kept is None else kept
                 return Leaf(ones.astype(dtypes.to_numpy(parameter.dtype)), kept)
+            if kept is None and self._has_masks and len(parameter.shape) > 1:
+                kept = np.ones(parameter.shape, np.bool_)
             return Leaf(self.weights[name], kept)
         if name in self.structure.constants:
             return Leaf(self.structure.constants[name].to_array())
@@ -111,10 +123,33 @@ class Side:
         result = self.first(nodes, (name,), _OF_LEAVES).run(values)[0]
         if not isinstance(result, np.ndarray):
             raise NotCertifiableError(f"{self.name}: the fixed value {name!r} is no tensor")
-        return Leaf(result)
+        return Leaf(result, self._kept(name, tuple(used)))
 
-    def supply(self, name: str, values: dict[str, Value]) -> None:
+    def _kept(self, name: str, used: tuple[str, ...]) -> NDArray[np.bool_] | None:
+        """Which entries of a computed leaf exist, None if it does not consist of entries of others."""
+        nodes, leaves = self._derivations[name], {source: self.leaf(source) for source in used}
+        if all(leaf.kept is None for leaf in leaves.values()) or any(
+            n.domain or n.op_type not in _MOVING for n in nodes
+        ):
+            return None
+        values: dict[str, Value] = {}
+        for source, leaf in leaves.items():
+            ones = np.ones(leaf.array.shape, np.bool_) if leaf.kept is None else leaf.kept
+            values[source] = ones.astype(leaf.array.dtype) if is_float(leaf.array) else leaf.array
+        return np.asarray(self.first(nodes, (name,), _OF_LEAVES).run(values)[0] != 0)
+
+    def supply(
+        self,
+        name: str,
+        values: dict[str, Value],
+        prepared: Callable[[NDArray[Any]], NDArray[Any]] = lambda array: array,
+    ) -> None:
         """Adds a value to those that are known, computing whatever it takes.
+
+        Args:
+            name: of the value.
+            values: those that are known.
+            prepared: what is done to a leaf before it is computed with.
 
         Raises:
             NotCertifiableError: no runtime of this side can.
@@ -134,7 +169,9 @@ class Side:
                 waiting += missing
                 continue
             outputs = tuple(filter(None, node.outputs))
-            given = {source: values[source] if source in values else self.leaf(source).array for source in sources}
+            given = {
+                source: values[source] if source in values else prepared(self.leaf(source).array) for source in sources
+            }
             values.update(zip(outputs, self.first((node,), outputs).run(given), strict=True))
 
     def first(self, nodes: tuple[Node, ...], outputs: tuple[str, ...], runtimes: Sequence[Runtime] = ()) -> Runner:

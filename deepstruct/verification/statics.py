@@ -159,12 +159,15 @@ class _Twin:
         graph.input.extend(map(onnx_graphs.value_proto, (*inputs, *parameters)))
         graph.output.extend(onnx_graphs.value_proto(ValueInfo(v.name, None, None)) for v in structure.outputs)
         opset = onnx_graphs.opset_ids(structure.opset)
+        for proto in graph.node:
+            if proto.op_type == "Split" and not proto.domain and _is_miscounted(proto):
+                proto.domain = "deepstruct.unknown"
         self._model = ModelProto(ir_version=10, opset_import=opset, graph=graph)
         self._nodes = structure.nodes
 
     def inferred(self) -> dict[str, Shape]:
         """Value -> extents, for those whose rank is known."""
-        graph = onnx.shape_inference.infer_shapes(self._model, data_prop=True).graph
+        graph = onnx.shape_inference.infer_shapes(self._model).graph
         found: dict[str, Shape] = {}
         for value in (*graph.value_info, *graph.output):
             if value.type.HasField("tensor_type") and value.type.tensor_type.HasField("shape"):
@@ -179,6 +182,11 @@ class _Twin:
             if proto.op_type != "Constant" and len(node.outputs) == 1 and node.outputs[0] in folded:
                 tensor = onnx_tensors.from_constant(folded[node.outputs[0]])
                 proto.CopyFrom(onnx.helper.make_node("Constant", [], node.outputs, value=tensor))
+
+
+def _is_miscounted(proto: onnx.NodeProto) -> bool:
+    """Whether a Split has another number of outputs than it says, at which shape inference ends the process."""
+    return any(a.name == "num_outputs" and a.i != len(proto.output) for a in proto.attribute)
 
 
 def _refuse(name: str, _sparse: bool | None) -> onnx.TensorProto:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from deepstruct.verification import interface
+from deepstruct.verification.alignment import origin
 from deepstruct.verification.certificate import FirstDifference, Verdict
 from deepstruct.verification.identity import Identity, TensorDifference
 from deepstruct.verification.numerics import Numerics
@@ -106,7 +107,7 @@ class Evidence:
             step = next((s for s in self.alignment.steps if any(pair.a == tensor.a for pair in s.leaves)), None)
             place = order.get(step.a.name, len(order)) if step is not None else len(order)
             names = (step.a.name, step.b.name, step.a.op_type) if step is not None else ("", "", "")
-            found.append((place, 1, _of_tensor(tensor, *names)))
+            found.append((place, 1, self._of_tensor(tensor, *names)))
         for failure in self.wiring.failures:
             message = f"{failure.differing} of {failure.elements} integers differ"
             first = FirstDifference("wiring", failure.a, failure.b, failure.operator, message)
@@ -119,11 +120,23 @@ class Evidence:
             return FirstDifference("outputs", "", "", "", self.outputs.faults[0])
         return min(found, key=lambda item: item[:2])[2] if found else None
 
+    def _of_tensor(self, tensor: TensorDifference, a: str, b: str, operator: str) -> FirstDifference:
+        """The difference of two tensors, in the orientation of the parameter that the first one is, if it is one."""
+        (name, *others), permutation = origin(tensor.a, self.alignment.derivations_a)
+        shown = []
+        for connection in tensor.connections:
+            index = list(connection.index)
+            if permutation is not None and not others:
+                for axis, place in zip(permutation, connection.index, strict=True):
+                    index[axis] = place
+            shown.append({**asdict(connection), "index": tuple(index)})
+        is_plain = permutation is not None or tensor.a not in self.alignment.derivations_a
+        parameter = name if is_plain and not others else tensor.a
+        source = "" if is_plain else f" (computed from {', '.join([name, *others][:3])})"
+        return FirstDifference(
+            "identity", a, b, operator, tensor.message + source, parameter, tuple(shown), tensor.differing
+        )
+
 
 def _of_graph(difference: GraphDifference) -> FirstDifference:
     return FirstDifference("identity", difference.a, difference.b, difference.kind, difference.message)
-
-
-def _of_tensor(tensor: TensorDifference, a: str, b: str, operator: str) -> FirstDifference:
-    shown = tuple(asdict(connection) for connection in tensor.connections)
-    return FirstDifference("identity", a, b, operator, tensor.message, tensor.a, shown, tensor.differing)

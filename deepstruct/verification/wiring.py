@@ -188,7 +188,7 @@ class WiringProof:
             if self._a.is_leaf(name):
                 arguments_a[name] = self._integers(self._a.leaf(name), name)
             else:
-                self._a.supply(name, self._values_a)
+                self._a.supply(name, self._values_a, _widened)
                 arguments_a[name] = self._values_a[name]
         arguments_b: dict[str, Value] = {}
         for name in filter(None, step.b.inputs):
@@ -205,7 +205,7 @@ class WiringProof:
                 )
                 if name not in self._values_b and twin is not None:
                     self._values_b[name] = self._values_a[twin]
-                self._b.supply(name, self._values_b)
+                self._b.supply(name, self._values_b, _widened)
                 arguments_b[name] = self._values_b[name]
         return arguments_a, arguments_b
 

@@ -72,7 +72,7 @@ def test_faults_on_either_side(change: Any, message: str) -> None:
 
 
 def test_what_is_no_fault() -> None:
-    assert end_to_end(identity, identity).summary == "13 cases in 2 settings, bitwise the same on all ordinary ones"
+    assert end_to_end(identity, identity).summary == "14 cases in 2 settings, bitwise the same on all ordinary ones"
     assert end_to_end(identity, changing(lambda x: np.clip(x, -1e30, 1e30))).verdict == "passed"
     not_empty = changing(lambda x: x if len(x) else x.reshape(0, 3, 1))
     assert end_to_end(identity, not_empty).verdict == "passed"
