@@ -28,9 +28,7 @@ def main(folder: Path) -> None:
     run("info", document)
     run("convert", document, onnx, "--force")
     run("convert", onnx, back, "--force")
-    for other in (document, onnx):
-        run("verify", pt, other)
-
+    run("verify", pt, onnx)
     model = deepstruct.load(pt)
     same = all(deepstruct.load(path) == model for path in (document, onnx, back))
     print("masks and kept weights bitwise equal all the way round:", same)

@@ -21,8 +21,6 @@ FORMAT = "deepstruct-certificate"
 Verdict = Literal["equivalent", "different", "not certifiable"]
 EXIT_CODES: dict[Verdict, int] = {"equivalent": 0, "different": 1, "not certifiable": 4}
 
-TIERS = ("identity", "wiring", "numerics", "outputs")
-
 
 @dataclass(frozen=True, slots=True)
 class FileDigest:

@@ -184,22 +184,19 @@ def _joined(cases: list[Inputs], assignment: Assignment) -> list[Inputs]:
 def sides(a: Source, b: Source, alignment: Alignment) -> tuple[Side, Side]:
     """Both files as they are walked through; without numbers if one of them has none."""
     has_numbers = a.model.weights is not None and b.model.weights is not None
-    return (
+    structures = alignment.structure_a, alignment.structure_b
+    derivations = alignment.derivations_a, alignment.derivations_b
+    first, second = (
         Side(
-            a.path.name,
-            alignment.structure_a,
-            a.model.weights if has_numbers else None,
-            alignment.derivations_a,
-            _runtimes(a, b, is_first=True),
-        ),
-        Side(
-            b.path.name,
-            alignment.structure_b,
-            b.model.weights if has_numbers else None,
-            alignment.derivations_b,
-            _runtimes(b, a, is_first=False),
-        ),
+            source.path.name,
+            structure,
+            source.model.weights if has_numbers else None,
+            derived,
+            _runtimes(source, other, is_first=source is a),
+        )
+        for source, other, structure, derived in zip((a, b), (b, a), structures, derivations, strict=True)
     )
+    return first, second
 
 
 def _runtimes(source: Source, other: Source, *, is_first: bool) -> tuple[Runtime, ...]:

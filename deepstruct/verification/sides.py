@@ -74,12 +74,6 @@ class Side:
         self._leaves: dict[str, Leaf] = {}
         self._has_masks = any(parameter.mask is not None for parameter in structure.parameters)
 
-    def has_numbers(self, name: str) -> bool:
-        """Whether the numbers of a leaf are known, so that more than masks can be compared."""
-        nodes = self._derivations.get(name, ())
-        names = {name, *(used for node in nodes for used in node.sources)}
-        return self.weights is not None or not names & self._parameters.keys()
-
     def is_leaf(self, name: str) -> bool:
         """Whether a value depends on no graph input."""
         return name in self._parameters or name in self.structure.constants or name in self._derivations
@@ -251,10 +245,3 @@ class Runner:
 def is_float(value: object) -> bool:
     """Whether a value is a tensor of floating numbers."""
     return isinstance(value, np.ndarray) and "float" in value.dtype.name
-
-
-def as_array(value: Value) -> NDArray[Any]:
-    """A value that must be a tensor."""
-    if not isinstance(value, np.ndarray):
-        raise TypeError(f"a {type(value).__name__} is no tensor")
-    return value
