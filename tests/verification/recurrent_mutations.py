@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import onnx
 from verification.mutations import Draft, Planted, attributes, fault, with_attributes
 from verification.node_mutations import types
@@ -27,12 +28,19 @@ def _recurrent(change: Callable[[Draft, Node], Node | None]) -> Callable[[Draft]
 def _(draft: Draft) -> Planted | None:
     leaves = draft.leaves()
     gates = [n for n in draft.nodes("Concat") if set(n.inputs) <= leaves and len(set(n.inputs)) > 2]
-    node = draft.chosen(n for n in gates if _is_float(draft, n))
+    node = draft.chosen(n for n in gates if _is_float(draft, n) and _has_entries(draft, n))
     if node is None:
         return None
     first, *rest = node.inputs
     planted = draft.change(replace(node, inputs=(first, rest[-1], *rest[:-1])))
     return replace(planted, names=planted.names | draft.reached(node.outputs[0]))
+
+
+def _has_entries(draft: Draft, node: Node) -> bool:
+    """Whether each gate has an entry, so that another order of the gates is another matrix."""
+    sources = [p for p in draft.structure.parameters if node.inputs[0] in draft.reached(p.name)]
+    masks = [p.mask.to_array() for p in sources if p.mask is not None]
+    return all(gate.any() for mask in masks for gate in np.split(mask, len(node.inputs)))
 
 
 def _is_float(draft: Draft, node: Node) -> bool:
