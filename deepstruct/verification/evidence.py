@@ -55,7 +55,7 @@ def gather(a: Source, b: Source, options: Options) -> Evidence:
     again = align(first, second, (digests_a, digests_b), (zeros_a, zeros_b))
     if again.steps == found.alignment.steps and again.differences == found.alignment.differences:
         return found
-    better = _gathered(a, b, again, options)
+    better = _gathered(a, b, again, options, found.outputs)
     return better if _faults(better) <= _faults(found) else found
 
 
@@ -63,8 +63,18 @@ def _faults(found: Evidence) -> tuple[int, int]:
     return len(found.alignment.differences), sum(tensor.differing for tensor in found.identity.differences)
 
 
-def _gathered(a: Source, b: Source, alignment: Alignment, options: Options) -> Evidence:
-    """The evidence for one way in which two structures may correspond."""
+def _gathered(
+    a: Source, b: Source, alignment: Alignment, options: Options, ran: outputs.Outputs | None = None
+) -> Evidence:
+    """The evidence for one way in which two structures may correspond.
+
+    Args:
+        a: the first file.
+        b: the second.
+        alignment: of their structures.
+        options: of the verification.
+        ran: the fourth tier, which knows nothing of the alignment, if it was done before.
+    """
     first, second = a.model.structure, b.model.structure
     walk = Walk(a, b, alignment)
     try:
@@ -79,7 +89,7 @@ def _gathered(a: Source, b: Source, alignment: Alignment, options: Options) -> E
     found = replace(walk.go(), inputs=inputs)
     if found.lacking:
         return found
-    return replace(found, outputs=outputs.check(a, b, sampler, assignment))
+    return replace(found, outputs=ran or outputs.check(a, b, sampler, assignment))
 
 
 class Walk:

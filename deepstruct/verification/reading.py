@@ -83,12 +83,10 @@ def reading(
     try:
         with plain.opened() as run:
             for case, outputs in seen.items():
-                values: Mapping[str, Value] = sampler.inputs(assignment, case)
-                if second:
-                    values = sampler.renamed(sampler.inputs(assignment, case))
                 if case.is_ordinary:
+                    values = sampler.inputs(assignment, case)
                     with suppress(NotRunnableError):
-                        pairs.append((case, outputs, run(values)))
+                        pairs.append((case, outputs, run(sampler.renamed(values) if second else values)))
     except NotRunnableError as error:
         return Reading(own.setting, plain.setting, reason=f"{plain.setting}: {error}")
     if not pairs:
