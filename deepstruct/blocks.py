@@ -94,8 +94,35 @@ def expand(coarse: Mask, block_shape: tuple[int, ...]) -> Mask:
     """The mask in which each entry of `coarse` has become a block; the inverse of `reduce`."""
     if math.prod(block_shape) == 1:
         return coarse
-    array = coarse.to_array()
-    for axis, block in enumerate(block_shape):
-        if block > 1:
-            array = np.repeat(array, block, axis=axis)
-    return Mask.from_array(array)
+    shape = tuple(extent * block for extent, block in zip(coarse.shape, block_shape, strict=True))
+    size = math.prod(shape)
+    packed = np.zeros((size + 7) // 8, dtype=np.uint8)
+    at = 0
+    for bits in _expanded(coarse, shape, block_shape):
+        lead = at % 8
+        part = np.packbits(np.concatenate([np.zeros(lead, np.bool_), bits]), bitorder="little")
+        packed[at // 8 : at // 8 + part.size] |= part
+        at += bits.size
+    return Mask(shape, packed)
+
+
+def _expanded(coarse: Mask, shape: tuple[int, ...], block_shape: tuple[int, ...]) -> Iterator[NDArray[np.bool_]]:
+    """The entries of the fine mask in row-major order, some at a time."""
+    size = math.prod(shape)
+    if not size:
+        return
+    row = size // shape[0]
+    if row > _SLAB:  # one row is too much at once: entry by entry
+        cells = coarse.flat()
+        places = list(zip(strides(shape), shape, block_shape, strides(coarse.shape), strict=True))
+        for start in range(0, size, _SLAB):
+            entries = np.arange(start, min(start + _SLAB, size))
+            yield cells[sum(entries // step % extent // block * stride for step, extent, block, stride in places)]
+        return
+    for start in range(coarse.shape[0]):
+        line = _rows(coarse, start, start + 1)
+        for axis, block in enumerate(block_shape[1:], start=1):
+            line = np.repeat(line, block, axis=axis)
+        rows = max(1, _SLAB // row)
+        for first in range(0, block_shape[0], rows):
+            yield np.tile(line.reshape(-1), min(rows, block_shape[0] - first))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deepstruct import operator_checks, operators, shapes
@@ -11,38 +12,67 @@ from deepstruct.errors import Fault, did_you_mean, pointer
 from deepstruct.node import AttributeReference, Function, Graph, Node, walk
 
 if TYPE_CHECKING:
-    from deepstruct.structure import Structure
+    from deepstruct.structure import Parameter
+    from deepstruct.tensor import Tensor
+    from deepstruct.value_info import ValueInfo
 
 
 _SHOWN = 20
 
 
-def faults(structure: Structure) -> list[Fault]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """The parts of a structure before it is one; None stands where an object could not be read.
+
+    Attributes:
+        unread: names that such objects may define.
+    """
+
+    nodes: Sequence[Node | None]
+    inputs: Sequence[ValueInfo | None]
+    outputs: Sequence[ValueInfo | None]
+    parameters: Sequence[Parameter]
+    constants: Mapping[str, Tensor]
+    functions: Sequence[Function | None]
+    opset: Mapping[str, int]
+    unread: frozenset[str] = frozenset()
+
+
+def faults(draft: Draft) -> list[Fault]:
     """Every fault of a structure whose members are valid by themselves, with the document's pointers."""
-    found = [*_definitions(structure), *_opset(structure.opset, "/graph/opset")]
-    shared = {parameter.name for parameter in structure.parameters} | set(structure.constants)
-    checker = _Checker(structure)
-    inputs = {value.name for value in structure.inputs}
-    found += checker.scope(structure.nodes, "/graph", dict.fromkeys(shared | inputs, ""), structure.opset)
-    made = {name for node in structure.nodes for name in node.outputs if name}
-    for position, value in enumerate(structure.outputs):
-        if value.name not in made | inputs | shared:
+    found = [*_definitions(draft), *_opset(draft.opset, "/graph/opset")]
+    shared = {parameter.name for parameter in draft.parameters} | set(draft.constants)
+    functions = [function for function in draft.functions if function is not None]
+    checker = _Checker(draft, functions)
+    inputs = {value.name for value in draft.inputs if value is not None}
+    found += checker.scope(draft.nodes, "/graph", dict.fromkeys(shared | inputs, ""), draft.opset)
+    made = {name for node in draft.nodes if node is not None for name in node.outputs if name}
+    for position, value in enumerate(draft.outputs):
+        if value is not None and value.name not in made | inputs | shared | draft.unread:
             found.append(_unresolved(value.name, pointer("graph", "outputs", position, "name"), made))
-    for position, function in enumerate(structure.functions):
-        found += checker.function(function, pointer("graph", "functions", position), shared)
-    found += _calls(structure.functions)
-    if not found:
-        found += shapes.faults(structure)
+    for position, function in enumerate(draft.functions):
+        if function is not None:
+            found += checker.function(function, pointer("graph", "functions", position), shared)
+    found += _calls(draft.functions)
+    if all(fault.code not in _UNORDERED for fault in found):
+        places = {fault.pointer.split("/")[3] for fault in found if fault.pointer.startswith("/graph/nodes/")}
+        sound = [None if str(position) in places else node for position, node in enumerate(draft.nodes)]
+        found += shapes.faults(replace(draft, nodes=sound) if places else draft)
     return found
 
 
-def _definitions(structure: Structure) -> Iterator[Fault]:
+_UNORDERED = {"DUPLICATE_NAME", "GRAPH_CYCLE", "NODE_ORDER"}
+"""Faults after which it is unknown which value a name means."""
+
+
+def _definitions(draft: Draft) -> Iterator[Fault]:
     """Inputs without a type; inputs, parameters and constants whose name is taken."""
     defined: dict[str, str] = {}
-    places = [(value.name, pointer("graph", "inputs", i)) for i, value in enumerate(structure.inputs)]
-    places += [(parameter.name, pointer("parameters", parameter.name)) for parameter in structure.parameters]
-    places += [(name, pointer("graph", "constants", name)) for name in structure.constants]
-    for value, (_, place) in zip(structure.inputs, places, strict=False):
+    inputs = [(value, pointer("graph", "inputs", i)) for i, value in enumerate(draft.inputs) if value is not None]
+    places = [(value.name, place) for value, place in inputs]
+    places += [(parameter.name, pointer("parameters", parameter.name)) for parameter in draft.parameters]
+    places += [(name, pointer("graph", "constants", name)) for name in draft.constants]
+    for value, place in inputs:
         if value.dtype is None:
             yield Fault("MISSING_PROPERTY", place, "the member 'dtype' is missing")
     for name, place in places:
@@ -81,14 +111,15 @@ def _opset(opset: Mapping[str, int], place: str) -> Iterator[Fault]:
 class _Checker:
     """Checks graphs, those within attributes, and the bodies of functions."""
 
-    def __init__(self, structure: Structure) -> None:
+    def __init__(self, draft: Draft, functions: Sequence[Function]) -> None:
         self.hints = _SHOWN  # more names to suggest than errors show take too long
-        self.functions = {function.key for function in structure.functions}
-        self.parameters = {parameter.name for parameter in structure.parameters}
+        self.functions = {function.key for function in functions}
+        self.parameters = {parameter.name for parameter in draft.parameters}
+        self.unread = draft.unread
 
     def scope(
         self,
-        nodes: tuple[Node, ...],
+        nodes: Sequence[Node | None],
         place: str,
         outside: Mapping[str, str],
         opset: Mapping[str, int],
@@ -98,20 +129,23 @@ class _Checker:
         """Faults of nodes that see the names `outside`, which have their places as values."""
         names: set[str] = set()
         available = dict(outside)
-        producers = {name: i for i, node in enumerate(nodes) for name in node.outputs if name}
+        producers = {name: i for i, node in enumerate(nodes) if node is not None for name in node.outputs if name}
         late: list[Fault] = []
         for position, node in enumerate(nodes):
+            if node is None:
+                continue
             at = place + pointer("nodes", position)
             if node.name in names:
                 yield Fault("DUPLICATE_NAME", at + "/name", f"a node before is called {node.name!r} already")
             names.add(node.name)
             for number, name in enumerate(node.inputs):
-                if not name or name in available:
+                if not name or name in available or name in self.unread:
                     continue
                 origin = at + pointer("inputs", number)
                 if name in producers:
-                    producer = nodes[producers[name]].name
-                    message = f"{name!r} comes from the later node {producer!r}; nodes stand in topological order"
+                    producer = nodes[producers[name]]
+                    by = "" if producer is None else f" {producer.name!r}"
+                    message = f"{name!r} comes from the later node{by}; nodes stand in topological order"
                     late.append(Fault("NODE_ORDER", origin, message))
                 else:
                     self.hints -= 1
@@ -126,7 +160,7 @@ class _Checker:
                     available[name] = at + pointer("outputs", number)
         cycle = _cycle(nodes, producers) if late else None
         if cycle:
-            text = _way([nodes[i].name for i in cycle])
+            text = _way([node.name for node in (nodes[i] for i in cycle) if node is not None])
             yield Fault("GRAPH_CYCLE", place + pointer("nodes", cycle[0]), f"the graph has a cycle: {text}")
         else:
             yield from late
@@ -135,7 +169,7 @@ class _Checker:
         self, node: Node, place: str, available: Mapping[str, str], opset: Mapping[str, int], in_function: bool
     ) -> Iterator[Fault]:
         for name in node.references:
-            if name not in self.parameters:
+            if name not in self.parameters and name not in self.unread:
                 yield _unresolved(name, place, self.parameters)
         for name, value in node.attributes.items():
             at = place + pointer(name)
@@ -179,10 +213,14 @@ class _Checker:
                 yield _unresolved(name, place + pointer("outputs", position), own)
 
 
-def _cycle(nodes: tuple[Node, ...], producers: Mapping[str, int]) -> list[int] | None:
+def _cycle(nodes: Sequence[Node | None], producers: Mapping[str, int]) -> list[int] | None:
     """Positions of the nodes of one cycle, in the direction of data flow."""
     sorter = graphlib.TopologicalSorter(
-        {i: [producers[name] for name in node.sources if name in producers] for i, node in enumerate(nodes)}
+        {
+            i: [producers[name] for name in node.sources if name in producers]
+            for i, node in enumerate(nodes)
+            if node is not None
+        }
     )
     try:
         sorter.prepare()
@@ -192,18 +230,23 @@ def _cycle(nodes: tuple[Node, ...], producers: Mapping[str, int]) -> list[int] |
     return None
 
 
-def _calls(functions: tuple[Function, ...]) -> Iterator[Fault]:
+def _calls(functions: Sequence[Function | None]) -> Iterator[Fault]:
     """Functions that are defined twice, or by themselves."""
     places: dict[tuple[str, str, str], int] = {}
     for position, function in enumerate(functions):
+        if function is None:
+            continue
         if function.key in places:
             message = f"a function before is called {function.name!r} in domain {function.domain!r} already"
             yield Fault("DUPLICATE_NAME", pointer("graph", "functions", position, "name"), message)
         places.setdefault(function.key, position)
-    calls = {places[f.key]: {places[n.called] for n in walk(f.nodes) if n.called in places} for f in functions}
+    calls: dict[int, set[int]] = {}
+    for function in functions:
+        if function is not None:
+            calls[places[function.key]] = {places[n.called] for n in walk(function.nodes) if n.called in places}
     try:
         graphlib.TopologicalSorter(calls).prepare()
     except graphlib.CycleError as error:
         cycle: list[int] = error.args[1]
-        names = _way([functions[i].name for i in reversed(cycle)])
+        names = _way([f.name for f in (functions[i] for i in reversed(cycle)) if f is not None])
         yield Fault("GRAPH_CYCLE", pointer("graph", "functions", cycle[0]), f"a function calls itself: {names}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deepstruct import attributes, encoding, members, migrations
+from deepstruct import attributes, checks, encoding, members, migrations
+from deepstruct.construction import Faults, mapping_of, not_json
 from deepstruct.document_writing import FORMAT, WeightsReference, digest
 from deepstruct.errors import DocumentError, Fault, FaultyError, did_you_mean, pointer
 from deepstruct.limits import Limits, variable
@@ -52,28 +54,35 @@ class _Reader:
         self.limits = limits
         self.faults: list[Fault] = []
         self.warnings: list[Fault] = []
+        self.wrong: set[str] = set()  # places of errors, and of members that are missing
+        self.unread: set[str] = set()  # names of what could not be read
         self.mask_elements = 0
 
     def read(self, document: Any) -> Reading:
-        self.sort_in(check_head(document))
+        self.note(*check_head(document))
         self.raise_if_faulty()
         document = migrations.migrate(document)
         extra = self.extensions(document)
         if "generator" in document:
             generator = self.member(document, "generator", dict, "")
-            self.member(generator, "name", str, "/generator")
-            self.member(generator, "version", str, "/generator", "")
-        graph = self.member(document, "graph", dict, "")
+            if isinstance(document["generator"], dict):
+                self.member(generator, "name", str, "/generator")
+                self.member(generator, "version", str, "/generator", "")
         parameters = self.parameters(self.member(document, "parameters", dict, "", {}))
         weights = self.weights(document, extra)
         extra |= self.unknown(document, members.ROOT, "")
-        parts = self.graph(graph, extra)
+        graph = self.member(document, "graph", dict, "")
+        if not isinstance(document.get("graph"), dict):
+            self.raise_if_faulty()
+        parts = {**self.graph(graph, extra), "parameters": parameters}
+        if self.faults:
+            self.relate(parts)
         self.raise_if_faulty()
         try:
-            whole = tuple(parameter for parameter in parameters if parameter is not None)
-            structure = Structure(**parts, parameters=whole, extra=extra)
+            structure = Structure(**parts, extra=extra)
         except FaultyError as error:
-            self.faults += error.faults
+            self.relate(parts)
+            self.note(*(fault for fault in error.faults if fault.pointer not in self.wrong))
             self.raise_if_faulty()
             raise
         if "digest" in document and document["digest"] != digest(structure):
@@ -81,13 +90,39 @@ class _Reader:
                 "the digest does not belong to this graph and these parameters; restore the document, or "
                 "remove the digest if the change was intended"
             )
-            self.faults.append(Fault("DIGEST_MISMATCH", "/digest", message))
+            self.note(Fault("DIGEST_MISMATCH", "/digest", message))
         self.raise_if_faulty()
         return Reading(structure, weights, tuple(self.warnings))
 
-    def sort_in(self, faults: list[Fault]) -> None:
+    def relate(self, parts: dict[str, Any]) -> None:
+        """Notes faults between those parts that could be read, as far as faults of other parts are not their cause."""
+        related = {key: value for key, value in parts.items() if key not in ("name", "attributes")}
+        owners = {place[: match.end()] for place in self.wrong for match in _OWNER.finditer(place)}
+        for fault in checks.faults(checks.Draft(**related, unread=frozenset(self.unread))):
+            caused = fault.code == "UNKNOWN_OPSET" and "/graph/opset" in self.wrong
+            ends = [match.end() for match in _OWNER.finditer(fault.pointer)]
+            owner = fault.pointer[: ends[-1]] if ends else fault.pointer
+            if fault.code in _OF_NAMES or not (caused or owner in owners):
+                self.note(fault)
+        found = Faults("graph")
+        found.text(parts["name"], "/graph/name")
+        attributes = mapping_of(found, parts["attributes"], "/graph/attributes")
+        for place, message in not_json(attributes, "/graph/attributes"):
+            found.add("ATTRIBUTE_VALUE", place, message)
+        self.note(*found.faults)
+
+    def note(self, *faults: Fault) -> None:
+        """Keeps faults; too many errors end the reading, of too many warnings the first are kept."""
         for fault in faults:
-            (self.warnings if fault.severity == "warning" else self.faults).append(fault)
+            if fault.severity == "error":
+                self.faults.append(fault)
+                self.wrong.add(fault.pointer)
+            elif len(self.warnings) < _MOST:
+                self.warnings.append(fault)
+        if len(self.faults) > _MOST:
+            message = f"more than {_MOST} faults; nothing behind them was looked at"
+            self.faults.append(Fault("LIMIT_EXCEEDED", "", message))
+            self.raise_if_faulty()
 
     def raise_if_faulty(self) -> None:
         if self.faults:
@@ -97,11 +132,12 @@ class _Reader:
         """`owner[key]` if it is of `kind`; else a fault and an empty value. A missing key gives the default."""
         value = owner.get(key, default)
         if value is None and key not in owner:
-            self.faults.append(Fault("MISSING_PROPERTY", place, f"the member {key!r} is missing"))
+            self.note(Fault("MISSING_PROPERTY", place, f"the member {key!r} is missing"))
+            self.wrong.add(place + pointer(key))
             return kind()
-        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        if not isinstance(value, kind):
             message = f"must be {_JSON_NAMES[kind]}, not {value!r:.60}"
-            self.faults.append(Fault("TYPE_MISMATCH", place + pointer(key), message))
+            self.note(Fault("TYPE_MISMATCH", place + pointer(key), message))
             return kind()
         return value
 
@@ -112,7 +148,7 @@ class _Reader:
         for key in extra.keys() - {"extensions"}:
             hint = did_you_mean(key, known)
             message = f"this version has no member {key!r:.60} here; it is kept but not understood{hint}"
-            self.warnings.append(Fault("UNEXPECTED_PROPERTY", place + pointer(key), message, "warning"))
+            self.note(Fault("UNEXPECTED_PROPERTY", place + pointer(key), message, "warning"))
         return extra
 
     def extensions(self, document: dict[str, Any]) -> dict[str, Any]:
@@ -122,16 +158,16 @@ class _Reader:
         for key, names in (("extensions_used", used), ("extensions_required", required)):
             for position, name in enumerate(names):
                 if name in names[:position]:
-                    self.faults.append(Fault("DUPLICATE_NAME", pointer(key, position), f"{name!r:.60} occurs twice"))
+                    self.note(Fault("DUPLICATE_NAME", pointer(key, position), f"{name!r:.60} occurs twice"))
                 if not isinstance(name, str) or not re.fullmatch(r"[A-Z0-9]+_[a-z0-9_]+", name):
                     message = f"{name!r:.60} is no extension name, such as VENDOR_feature"
-                    self.faults.append(Fault("INVALID_VALUE", pointer(key, position), message))
+                    self.note(Fault("INVALID_VALUE", pointer(key, position), message))
         for position, name in enumerate(required):
             place = pointer("extensions_required", position)
             if name not in used:
-                self.faults.append(Fault("UNDECLARED_EXTENSION", place, f"{name!r:.60} is not in extensions_used"))
+                self.note(Fault("UNDECLARED_EXTENSION", place, f"{name!r:.60} is not in extensions_used"))
             message = f"the document cannot be read without the extension {name!r:.60}, which is unknown here"
-            self.faults.append(Fault("UNSUPPORTED_EXTENSION", place, message))
+            self.note(Fault("UNSUPPORTED_EXTENSION", place, message))
         extra: dict[str, Any] = {"extensions_used": used} if used else {}
         if any(warning.code == "UNKNOWN_MINOR_VERSION" for warning in self.warnings):
             extra |= {key: document[key] for key in ("version", "min_version") if key in document}
@@ -145,8 +181,14 @@ class _Reader:
             "name": self.member(graph, "name", str, "/graph", "main"),
             "opset": opset,
             "attributes": self.member(graph, "attributes", dict, "/graph", {}),
-            "constants": {name: self.constant(name, value) for name, value in constants.items()},
+            "constants": {},
         }
+        for name, value in constants.items():
+            constant = self.constant(name, value)
+            if constant is None:
+                self.unread.add(name)
+            else:
+                parts["constants"][name] = constant
         for key in ("inputs", "outputs"):
             parts[key] = [self.value_info(v, pointer("graph", key, i)) for i, v in enumerate(lists[key])]
         functions = self.member(graph, "functions", list, "/graph", [])
@@ -168,53 +210,51 @@ class _Reader:
             ]
             for key in ("inputs", "outputs")
         }
-        return self.build(
-            Graph,
-            place,
-            name=self.member(value, "name", str, place, "main"),
-            nodes=self.nodes(self.member(value, "nodes", list, place), place, opset),
-            extra=self.unknown(value, members.SUBGRAPH, place),
-            **values,
-        )
+        values["nodes"] = self.nodes(self.member(value, "nodes", list, place), place, opset)
+        name = self.member(value, "name", str, place, "main")
+        extra = self.unknown(value, members.SUBGRAPH, place)
+        if any(item is None for items in values.values() for item in items):
+            return None
+        return self.build(Graph, place, name=name, extra=extra, **values)
 
     def function(self, value: Any, place: str) -> Any:
         if not isinstance(value, dict):
-            self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
             return None
         opset = self.member(value, "opset", dict, place)
         defaults = self.member(value, "defaults", dict, place, {})
-        return self.build(
-            Function,
-            place,
-            name=self.member(value, "name", str, place),
-            domain=self.member(value, "domain", str, place),
-            overload=self.member(value, "overload", str, place, ""),
-            inputs=self.member(value, "inputs", list, place),
-            outputs=self.member(value, "outputs", list, place),
-            attributes=self.member(value, "attributes", list, place, []),
-            defaults=self.attributes(defaults, {}, place + "/defaults", opset),
-            opset=opset,
-            nodes=self.nodes(self.member(value, "nodes", list, place), place, opset),
-            extra=self.unknown(value, members.FUNCTION, place),
-        )
+        fields = {
+            "name": self.member(value, "name", str, place),
+            "domain": self.member(value, "domain", str, place),
+            "overload": self.member(value, "overload", str, place, ""),
+            "inputs": self.member(value, "inputs", list, place),
+            "outputs": self.member(value, "outputs", list, place),
+            "attributes": self.member(value, "attributes", list, place, []),
+            "defaults": self.attributes(defaults, {}, place + "/defaults", opset),
+            "opset": opset,
+            "nodes": self.nodes(self.member(value, "nodes", list, place), place, opset),
+            "extra": self.unknown(value, members.FUNCTION, place),
+        }
+        return None if None in fields["nodes"] else self.build(Function, place, **fields)
 
     def build(self, kind: Any, place: str, **fields: Any) -> Any:
         """A hub object, or None and its faults."""
         try:
             return kind(**fields)
         except FaultyError as error:
-            self.faults += [fault.under(place) for fault in error.faults]
+            faults = [fault.under(place) for fault in error.faults]
+            self.note(*(fault for fault in faults if fault.pointer not in self.wrong))
             return None
 
     def value_info(self, value: Any, place: str) -> Any:
         if not isinstance(value, dict):
-            self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
             return None
         shape = value.get("shape")
         if shape is not None and not isinstance(shape, list):
-            self.faults.append(Fault("TYPE_MISMATCH", place + "/shape", "must be a list or null"))
+            self.note(Fault("TYPE_MISMATCH", place + "/shape", "must be a list or null"))
             shape = None
-        return self.build(
+        info = self.build(
             ValueInfo,
             place,
             name=self.member(value, "name", str, place),
@@ -223,28 +263,35 @@ class _Reader:
             containers=self.member(value, "containers", list, place, []),
             extra=self.unknown(value, members.VALUE, place),
         )
+        if info is None and isinstance(value.get("name"), str):
+            self.unread.add(value["name"])
+        return info
 
     def node(self, value: Any, place: str, opset: dict[str, Any]) -> Any:
         if not isinstance(value, dict):
-            self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
             return None
         op_type = self.member(value, "op", str, place)
         domain = self.member(value, "domain", str, place, "")
         kinds = attributes.kinds(domain, op_type, opset)
         described = self.member(value, "attributes", dict, place, {})
-        return self.build(
+        outputs = self.member(value, "outputs", list, place)
+        node = self.build(
             Node,
             place,
             name=self.member(value, "name", str, place),
             op_type=op_type,
             domain=domain,
             inputs=self.member(value, "inputs", list, place),
-            outputs=self.member(value, "outputs", list, place),
+            outputs=outputs,
             attributes=self.attributes(described, kinds, place + "/attributes", opset),
             overload=self.member(value, "overload", str, place, ""),
             scope=self.member(value, "scope", str, place, ""),
             extra=self.unknown(value, members.NODE, place),
         )
+        if node is None:
+            self.unread.update(name for name in outputs if isinstance(name, str))
+        return node
 
     def attributes(self, values: dict[str, Any], kinds: Mapping[str, str], place: str, opset: Any) -> dict[str, Any]:
         decoded = {}
@@ -253,7 +300,7 @@ class _Reader:
             try:
                 decoded[name] = self.attribute(item, kinds.get(name), at, opset)
             except FaultyError as error:
-                self.faults += [fault.under(at) for fault in error.faults]
+                self.note(*(fault.under(at) for fault in error.faults))
         return {name: value for name, value in decoded.items() if value is not None}
 
     def attribute(self, value: Any, kind: str | None, place: str, opset: Any) -> Any:
@@ -269,27 +316,41 @@ class _Reader:
         try:
             return attributes.tensor_from_json(value)
         except FaultyError as error:
-            self.faults += [fault.under(pointer("graph", "constants", name)) for fault in error.faults]
+            self.note(*(fault.under(pointer("graph", "constants", name)) for fault in error.faults))
             return None
 
-    def parameters(self, described: dict[str, Any]) -> list[Parameter | None]:
-        result: list[Parameter | None] = []
+    def parameters(self, described: dict[str, Any]) -> list[Parameter]:
+        found = []
         for name, value in described.items():
             place = pointer("parameters", name)
-            if not isinstance(value, dict):
-                self.faults.append(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
-                continue
-            extra = self.unknown(value, members.PARAMETER, place)
-            dtype = self.member(value, "dtype", str, place)
-            try:
-                shape = check_shape(self.member(value, "shape", list, place))
-                mask = self.mask(value, shape, place, extra)
-            except FaultyError as error:
-                at = place + ("/mask" if isinstance(error, DocumentError) else "/shape")
-                self.faults += [fault.under(at) for fault in error.faults]
-                continue
-            result.append(self.build(Parameter, place, name=name, dtype=dtype, shape=shape, mask=mask, extra=extra))
-        return result
+            parameter = None
+            if isinstance(value, dict):
+                parameter = self.parameter(name, value, place)
+            else:
+                self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            if parameter is None:
+                self.unread.add(name)
+            else:
+                found.append(parameter)
+        return found
+
+    def parameter(self, name: str, value: dict[str, Any], place: str) -> Parameter | None:
+        extra = self.unknown(value, members.PARAMETER, place)
+        dtype = self.member(value, "dtype", str, place)
+        described = self.member(value, "shape", list, place)
+        mask = None
+        try:
+            shape = check_shape(described)
+        except FaultyError as error:
+            self.note(*(fault.under(place + "/shape") for fault in error.faults))
+            return None
+        try:
+            mask = self.mask(value, shape, place, extra)
+        except FaultyError as error:
+            self.note(*(fault.under(place + "/mask") for fault in error.faults))
+        return self.build(  # type: ignore[no-any-return]  # a Parameter or None
+            Parameter, place, name=name, dtype=dtype, shape=shape, mask=mask, extra=extra
+        )
 
     def mask(self, value: dict[str, Any], shape: tuple[int, ...], place: str, extra: dict[str, Any]) -> Mask | None:
         if "mask" not in value:
@@ -312,21 +373,37 @@ class _Reader:
         if "weights" not in document:
             return None
         value = self.member(document, "weights", dict, "")
+        if not isinstance(document["weights"], dict):
+            return None
         uri = self.member(value, "uri", str, "/weights")
-        if value.get("format") != "safetensors":
-            self.faults.append(Fault("UNKNOWN_ENCODING", "/weights/format", 'must be "safetensors"'))
-        layout = value.get("layout")
-        if layout not in ("values", "dense"):
-            self.faults.append(Fault("UNKNOWN_ENCODING", "/weights/layout", 'must be "values" or "dense"'))
+        for key, known in (("format", ("safetensors",)), ("layout", ("values", "dense"))):
+            name = self.member(value, key, str, "/weights")
+            if isinstance(value.get(key), str) and name not in known:
+                message = f"must be {' or '.join(map(json.dumps, known))}, not {name!r:.40}"
+                self.note(Fault("UNKNOWN_ENCODING", f"/weights/{key}", message))
         digest = self.member(value, "digest", str, "/weights", "")
+        if digest and not _DIGEST.fullmatch(digest):
+            message = f"a digest is sha256: and 64 lower-case hexadecimal digits, not {digest!r:.80}"
+            self.note(Fault("INVALID_VALUE", "/weights/digest", message))
         weights_extra = self.unknown(value, members.WEIGHTS, "/weights")
         if weights_extra:
             extra["weights"] = weights_extra
-        return WeightsReference(uri=uri, layout=str(layout), digest=digest or None)
+        return WeightsReference(uri=uri, layout=str(value.get("layout")), digest=digest or None)
 
 
 def _is_graph(value: Any) -> bool:
     return isinstance(value, dict) and value.get("type") == "graph"
 
+
+_MOST = 10_000
+"""Faults of one document that are kept, so that their number does not use up the memory."""
+
+_OF_NAMES = {"DUPLICATE_NAME", "GRAPH_CYCLE", "NODE_ORDER", "UNRESOLVED_REFERENCE"}
+"""Faults of an object that none of its other faults can cause."""
+
+_OWNER = re.compile(r"/(?:nodes|functions)/\d+|(?<=^/parameters)/[^/]+|(?<=^/graph/)(?:constants|inputs|outputs)/[^/]+")
+"""The part of a pointer that leads to a node, a function, a parameter, a constant or a value."""
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 _JSON_NAMES = {dict: "an object", list: "a list", str: "a string", int: "an integer"}

@@ -167,15 +167,18 @@ def decode(value: Mapping[str, Any], shape: tuple[int, ...], limits: Limits | No
         mask = _decode_coo(payload)
     else:
         mask = _decode_packed(payload)
+    faults = []
     if mask.nnz != payload.nnz:
-        raise _wrong("MASK_COUNT_MISMATCH", "/nnz", f"nnz says {payload.nnz}, but the data has {mask.nnz} entries")
+        message = f"nnz says {payload.nnz}, but the data has {mask.nnz} entries"
+        faults.append(Fault("MASK_COUNT_MISMATCH", "/nnz", message))
     if "digest" in value and value["digest"] != mask.digest():
-        raise _wrong(
-            "DIGEST_MISMATCH",
-            "/digest",
+        message = (
             "the digest does not belong to this mask; the data was changed or damaged. "
-            "Restore it, or remove the digest if the change was intended",
+            "Restore it, or remove the digest if the change was intended"
         )
+        faults.append(Fault("DIGEST_MISMATCH", "/digest", message))
+    if faults:
+        raise DocumentError("mask", faults)
     return mask
 
 
@@ -184,68 +187,77 @@ def _wrong(code: str, pointer: str, message: str) -> DocumentError:
 
 
 def _read_members(value: Mapping[str, Any], shape: tuple[int, ...]) -> _Payload:
+    faults: list[Fault] = []
     encoding = value.get("encoding")
-    if encoding not in ENCODINGS:
-        raise _wrong("UNKNOWN_ENCODING", "/encoding", f"{encoding!r:.40} is none of {', '.join(ENCODINGS)}")
+    if "encoding" not in value:
+        faults.append(Fault("MISSING_PROPERTY", "", "the member 'encoding' is missing"))
+    elif encoding not in ENCODINGS:
+        message = f"{encoding!r:.40} is none of {', '.join(ENCODINGS)}"
+        faults.append(Fault("UNKNOWN_ENCODING", "/encoding", message))
     compression = value.get("compression", "none")
     if compression not in COMPRESSIONS:
-        raise _wrong("UNKNOWN_ENCODING", "/compression", f"{compression!r:.40} is none of {', '.join(COMPRESSIONS)}")
+        message = f"{compression!r:.40} is none of {', '.join(COMPRESSIONS)}"
+        faults.append(Fault("UNKNOWN_ENCODING", "/compression", message))
     nnz = value.get("nnz")
-    if not isinstance(nnz, int) or isinstance(nnz, bool) or not 0 <= nnz <= math.prod(shape):
-        raise _wrong("MASK_COUNT_MISMATCH", "/nnz", f"nnz must be an integer from 0 to {math.prod(shape)}")
+    if "nnz" not in value:
+        faults.append(Fault("MISSING_PROPERTY", "", "the member 'nnz' is missing"))
+    elif type(nnz) is not int or not 0 <= nnz <= math.prod(shape):
+        message = f"nnz must be an integer from 0 to {math.prod(shape)}, not {nnz!r:.40}"
+        faults.append(Fault("MASK_COUNT_MISMATCH", "/nnz", message))
     data, indices = value.get("data", ""), value.get("indices", [])
     if not isinstance(data, str):
-        raise _wrong("TYPE_MISMATCH", "/data", "data must be a base64 string")
+        faults.append(Fault("TYPE_MISMATCH", "/data", "data must be a base64 string"))
     if not isinstance(indices, list):
-        raise _wrong("TYPE_MISMATCH", "/indices", "indices must be a list of coordinate lists")
+        faults.append(Fault("TYPE_MISMATCH", "/indices", "indices must be a list of coordinate lists"))
+    if encoding in ENCODINGS:
+        faults += _misplaced(value, encoding)
+    block_shape = value.get("block_shape", [1] * len(shape))
+    if not _divides(block_shape, shape):
+        message = f"block_shape must have one positive divisor for each extent of {list(shape)}"
+        faults.append(Fault("MASK_BLOCK_SHAPE", "/block_shape", message))
+    elif type(nnz) is int and nnz % math.prod(block_shape):
+        message = f"nnz {nnz} is no multiple of {math.prod(block_shape)}, the size of a block"
+        faults.append(Fault("MASK_COUNT_MISMATCH", "/nnz", message))
+    if faults or not isinstance(nnz, int):
+        raise DocumentError("mask", faults)
+    return _Payload(shape, tuple(block_shape), nnz, str(encoding), compression, data, indices)
+
+
+def _misplaced(value: Mapping[str, Any], encoding: str) -> Iterator[Fault]:
+    """Members that the encoding needs and lacks, or has and must not have."""
     needed = {"coo": "indices", "bitmap": "data", "delta-varint": "data"}.get(encoding)
     if needed and needed not in value:
-        raise _wrong("MISSING_PROPERTY", f"/{needed}", f"encoding {encoding!r} needs {needed!r}")
+        yield Fault("MISSING_PROPERTY", "", f"encoding {encoding!r} needs {needed!r}")
     for member in ("indices", "data", "compression"):
         if member in value and member != needed and (member, needed) != ("compression", "data"):
-            raise _wrong("UNEXPECTED_PROPERTY", f"/{member}", f"encoding {encoding!r} has no {member!r}")
-    return _Payload(shape, _read_block_shape(value, shape, nnz), nnz, encoding, compression, data, indices)
+            yield Fault("UNEXPECTED_PROPERTY", f"/{member}", f"encoding {encoding!r} has no {member!r}")
 
 
-def _read_block_shape(value: Mapping[str, Any], shape: tuple[int, ...], nnz: int) -> tuple[int, ...]:
-    block_shape = value.get("block_shape", [1] * len(shape))
-    valid = (
+def _divides(block_shape: Any, shape: tuple[int, ...]) -> bool:
+    return (
         isinstance(block_shape, list)
         and len(block_shape) == len(shape)
-        and all(isinstance(b, int) and not isinstance(b, bool) and b >= 1 for b in block_shape)
+        and all(type(block) is int and block >= 1 for block in block_shape)
         and all(extent % block == 0 for extent, block in zip(shape, block_shape, strict=True))
     )
-    if not valid:
-        raise _wrong(
-            "MASK_BLOCK_SHAPE",
-            "/block_shape",
-            f"block_shape must have one positive divisor for each extent of {list(shape)}",
-        )
-    if nnz % math.prod(block_shape):
-        raise _wrong("MASK_COUNT_MISMATCH", "/nnz", f"nnz {nnz} is no multiple of the block size")
-    return tuple(block_shape)
 
 
 def _decode_coo(payload: _Payload) -> Mask:
     rank = len(payload.grid)
     for position, index in enumerate(payload.indices):
-        if not isinstance(index, list) or len(index) != rank:
+        if not isinstance(index, list) or len(index) != rank or not {*map(type, index)} <= {int}:
             raise _wrong("TYPE_MISMATCH", f"/indices/{position}", f"an index is a list of {rank} integers")
-        for extent, coordinate in zip(payload.grid, index, strict=True):
-            if not isinstance(coordinate, int) or isinstance(coordinate, bool):
-                raise _wrong("TYPE_MISMATCH", f"/indices/{position}", "coordinates are integers")
-            if not 0 <= coordinate < extent:
-                raise _wrong(
-                    "MASK_INDEX_OUT_OF_RANGE",
-                    f"/indices/{position}",
-                    f"{index} is outside of {list(payload.grid)}",
-                )
-    for position in range(1, len(payload.indices)):
-        if payload.indices[position - 1] >= payload.indices[position]:
-            raise _wrong("MASK_NOT_SORTED", f"/indices/{position}", "indices must be sorted and without duplicates")
-    flat = np.zeros(len(payload.indices), dtype=np.int64)
-    for axis, stride in enumerate(strides(payload.grid)):
-        flat += np.array([index[axis] for index in payload.indices], dtype=np.int64) * stride
+    indices = np.array(payload.indices, dtype=np.int64).reshape(len(payload.indices), rank)
+    outside = np.flatnonzero(((indices < 0) | (indices >= np.array(payload.grid, dtype=np.int64))).any(axis=1))
+    if outside.size:
+        first = int(outside[0])
+        message = f"{payload.indices[first]} is outside of {list(payload.grid)}"
+        raise _wrong("MASK_INDEX_OUT_OF_RANGE", f"/indices/{first}", message)
+    flat = indices @ np.array(strides(payload.grid), dtype=np.int64)
+    descents = np.flatnonzero(np.diff(flat) <= 0)
+    if descents.size:
+        message = "indices must be sorted and without duplicates"
+        raise _wrong("MASK_NOT_SORTED", f"/indices/{int(descents[0]) + 1}", message)
     return blocks.expand(Mask.from_indices(payload.grid, flat), payload.block_shape)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from deepstruct.verification.certificate import Certificate
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "info", "hint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,20 +22,25 @@ class Fault:
         pointer: JSON pointer (RFC 6901) into the document; hub objects use the pointers of the document
             they would be written to.
         message: one sentence that says what is wrong and what to do.
-        severity: ``error`` makes the object unusable, ``warning`` does not.
+        severity: ``error`` makes the object unusable; nothing else does.
+        line: in the JSON text, from 1; None where no text is known.
+        column: in that line, from 1, in characters (Unicode code points).
     """
 
     code: str
     pointer: str
     message: str
     severity: Severity = "error"
+    line: int | None = None
+    column: int | None = None
 
     def under(self, prefix: str) -> Fault:
         """The same fault seen from an enclosing object at `prefix`."""
         return replace(self, pointer=prefix + self.pointer)
 
     def __str__(self) -> str:
-        return f"{self.pointer or '/'}: {self.message} [{self.code}]"
+        place = self.pointer or ("/" if self.line is None else f"line {self.line} column {self.column}")
+        return f"{place}: {self.message} [{self.code}]"
 
 
 def pointer(*parts: str | int) -> str:

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+import collections
+import itertools
 import json
+import math
+import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 from deepstruct import files
 from deepstruct.errors import DocumentError, Fault, pointer
+from deepstruct.frozen import check_text
 from deepstruct.limits import Limits, variable
 
 LARGEST_INTEGER = 2**53 - 1
-
-
-class _RefusedError(ValueError):
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        self.message = message
 
 
 def read(path: Path, limits: Limits) -> Any:
@@ -49,79 +48,164 @@ def parse(content: bytes, limits: Limits | None = None) -> Any:
     """The JSON value of a file's content.
 
     Raises:
-        DocumentError: it is no JSON of the profile, or larger or deeper than `limits` allow.
+        DocumentError: it is no JSON of the profile, or larger or deeper than `limits` allow; with every fault found.
+    """
+    value, faults = examine(content, limits)
+    if faults:
+        raise DocumentError("document", faults)
+    return value
+
+
+def examine(content: bytes, limits: Limits | None = None) -> tuple[Any, list[Fault]]:
+    """The JSON value of a file's content, and how its text breaks the profile.
+
+    Of two members of one name the last counts. If the text is no JSON at all or beyond `limits`, the value is None, and
+    the last fault says so.
     """
     limits = limits or Limits()
     if len(content) > limits.document_bytes:
-        raise _fault("LIMIT_EXCEEDED", _beyond(f"{len(content)} bytes", limits, "document_bytes"))
+        return None, [_limit(f"{len(content)} bytes", limits, "document_bytes")]
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
         message = f"not UTF-8 text (byte {content[error.start]:#04x} at offset {error.start}); is it a document?"
-        raise _fault("INVALID_JSON", message) from error
+        before = content[: error.start].decode("utf-8")
+        return None, [_at(Fault("INVALID_JSON", "", message), before, len(before))]
+    del content
     count = _values(text)
     if count > limits.values:
-        raise _fault("LIMIT_EXCEEDED", _beyond(f"about {count} values", limits, "values"))
+        return None, [_limit(f"about {count} values", limits, "values")]
+    parser = _Parser()
     try:
-        value = json.loads(
-            text,
-            object_pairs_hook=_object,
-            parse_constant=_constant,
-            parse_float=_float,
-            parse_int=_int,
-        )
+        value = parser.parse(text)
     except json.JSONDecodeError as error:
-        at = f"line {error.lineno} column {error.colno}"
         ended = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated")
-        message = f"not JSON, {at}: {error.msg.removesuffix(' at')}{'; is the file truncated?' if ended else ''}"
-        raise _fault("INVALID_JSON", message) from error
-    except RecursionError as error:
-        raise _fault("LIMIT_EXCEEDED", _beyond("deeper nesting", limits, "depth")) from error
-    except _RefusedError as error:
-        raise _fault(error.code, error.message) from error
-    if "\\ud" in text.lower():  # half of a surrogate pair can only come from an escape
-        try:
-            json.dumps(value, ensure_ascii=False).encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise _fault("INVALID_VALUE", "a string contains half of a surrogate pair") from error
-    if depth(value) > limits.depth:
-        raise _fault("LIMIT_EXCEEDED", _beyond(f"{depth(value)} levels of nesting", limits, "depth"))
-    return value
+        message = f"not JSON: {error.msg.removesuffix(' at')}{'; is the file truncated?' if ended else ''}"
+        return None, [_at(Fault("INVALID_JSON", "", message), text, error.pos)]
+    except RecursionError:
+        return None, [_at(_limit("deeper nesting", limits, "depth"), text, _too_deep(text, limits.depth))]
+    levels = depth(value)
+    if levels > limits.depth:
+        fault = _limit(f"{levels} levels of nesting", limits, "depth")
+        return None, [_at(fault, text, _too_deep(text, limits.depth))]
+    suspicious = parser.suspicious or _SURROGATE.search(text) is not None
+    return value, list(itertools.islice(_breaches(value), _MOST)) if suspicious else []
 
 
-def _fault(code: str, message: str) -> DocumentError:
-    return DocumentError("document", [Fault(code, "", message)])
+def _limit(claim: str, limits: Limits, name: str) -> Fault:
+    message = f"{claim}, more than the {getattr(limits, name)} allowed; set {variable(name)} to allow it"
+    return Fault("LIMIT_EXCEEDED", "", message)
 
 
-def _beyond(claim: str, limits: Limits, name: str) -> str:
-    return f"{claim}, more than the {getattr(limits, name)} allowed; set {variable(name)} to allow it"
+def _at(fault: Fault, text: str, offset: int) -> Fault:
+    """The fault with line and column of a place in the text."""
+    start = text.rfind("\n", 0, offset) + 1
+    return replace(fault, line=text.count("\n", 0, offset) + 1, column=offset - start + 1)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    result = dict(pairs)
-    if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]  # set.add gives None
-        raise _RefusedError("DUPLICATE_KEY", f"the key {twice!r:.80} occurs twice in one object")
-    return result
+_MOST = 1_000
+"""Breaches of the profile that are listed."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""Half of a surrogate pair can only come from an escape."""
+
+_BRACKETS = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|$)|[\[{]|[\]}]', re.DOTALL)
 
 
-def _constant(text: str) -> float:
-    raise _RefusedError("NON_FINITE_NUMBER", f"{text} is not JSON")
+def _too_deep(text: str, most: int) -> int:
+    """Where the first array or object below `most` others begins."""
+    level = 0
+    for match in _BRACKETS.finditer(text):
+        level += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        if level > most:
+            return match.start()
+    return 0
 
 
-def _float(text: str) -> float:
-    value = float(text)
-    if value in (float("inf"), float("-inf")):
-        raise _RefusedError("NON_FINITE_NUMBER", f"{text:.40} is beyond the largest float64")
-    return value
+class _Twice(dict[str, Any]):
+    """An object with members of the same name; `names` has those that occur again."""
+
+    names: tuple[str, ...]
 
 
-def _int(text: str) -> int | float:
-    """An int as far as every JSON reader has it exactly; beyond, a number is a double however it is spelled."""
-    if len(text) > 17 or abs(int(text)) > LARGEST_INTEGER:
-        return _float(text)
-    return int(text)
+class _Beyond(float):
+    """A number that no double holds, or that is none; `spelling` is how it stands in the text."""
+
+    spelling: str
+
+
+class _Parser:
+    """Parses JSON and marks in the value what the profile does not allow."""
+
+    def __init__(self) -> None:
+        self.suspicious = False
+
+    def parse(self, text: str) -> Any:
+        """The value of a text; of two members of one name the last counts."""
+        return json.loads(
+            text,
+            object_pairs_hook=self._object,
+            parse_constant=self._float,
+            parse_float=self._float,
+            parse_int=self._int,
+        )
+
+    def _object(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        result = dict(pairs)
+        if len(result) == len(pairs):
+            return result
+        self.suspicious = True
+        twice = _Twice(result)
+        counts = collections.Counter(name for name, _ in pairs)
+        twice.names = tuple(name for name, times in counts.items() if times > 1)
+        return twice
+
+    def _float(self, text: str) -> float:
+        value = float(text)
+        if math.isfinite(value):
+            return value
+        self.suspicious = True
+        beyond = _Beyond(value)
+        beyond.spelling = text
+        return beyond
+
+    def _int(self, text: str) -> int | float:
+        """An int as far as every JSON reader has it exactly; beyond, a number is a double however it is spelled."""
+        if len(text) > 17 or abs(int(text)) > LARGEST_INTEGER:
+            return self._float(text)
+        return int(text)
+
+
+def _breaches(value: Any) -> Iterator[Fault]:
+    """What the profile does not allow within a parsed value, in the order of the text."""
+    stack: list[tuple[Any, str]] = [(value, "")]
+    while stack:
+        current, place = stack.pop()
+        if isinstance(current, _Twice):
+            for name in current.names:
+                message = f"the key {name!r:.80} occurs twice in one object"
+                yield Fault("DUPLICATE_KEY", place + pointer(name), message)
+        if isinstance(current, _Beyond):
+            reason = "is beyond the largest float64" if current.spelling[-1].isdigit() else "is not JSON"
+            yield Fault("NON_FINITE_NUMBER", place, f"{current.spelling:.40} {reason}")
+        elif isinstance(current, str):
+            if not _is_text(current):
+                yield Fault("INVALID_VALUE", place, "a string contains half of a surrogate pair")
+        elif isinstance(current, dict):
+            for name in current:
+                if not _is_text(name):
+                    yield Fault("INVALID_VALUE", place + pointer(name), "a key contains half of a surrogate pair")
+            stack += [(item, place + pointer(name)) for name, item in reversed(current.items())]
+        elif isinstance(current, list):
+            stack += [(item, place + pointer(i)) for i, item in reversed(list(enumerate(current)))]
+
+
+def _is_text(text: str) -> bool:
+    try:
+        check_text(text)
+    except TypeError:
+        return False
+    return True
 
 
 def depth(value: Any) -> int:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from deepstruct.errors import Fault, pointer
 
 if TYPE_CHECKING:
-    from deepstruct.structure import Dimension, Node, Structure
+    from deepstruct.checks import Draft
+    from deepstruct.structure import Dimension, Node
 
     Shape = tuple[Dimension, ...] | None
     Rule = Callable[[Node, list[Shape]], Shape]
@@ -61,23 +62,23 @@ class _MismatchError(Exception):
         self.message = message
 
 
-def faults(structure: Structure) -> Iterable[Fault]:
+def faults(draft: Draft) -> Iterable[Fault]:
     """Every place where shapes or dtypes contradict each other, with the document's pointers."""
-    if structure.opset.get("", _FIRST_OPSET) < _FIRST_OPSET:
+    version = draft.opset.get("", _FIRST_OPSET)
+    if type(version) is not int or version < _FIRST_OPSET:
         return
-    tensors = [value for value in structure.inputs if not value.containers]
+    tensors = [value for value in draft.inputs if value is not None and not value.containers]
     known: dict[str, Shape] = {value.name: value.shape for value in tensors}
-    known |= {parameter.name: parameter.shape for parameter in structure.parameters}
-    known |= {name: constant.shape for name, constant in structure.constants.items()}
+    known |= {parameter.name: parameter.shape for parameter in draft.parameters}
+    known |= {name: constant.shape for name, constant in draft.constants.items()}
     types = {value.name: value.dtype for value in tensors if value.dtype is not None}
-    types |= {parameter.name: parameter.dtype for parameter in structure.parameters}
-    types |= {name: constant.dtype for name, constant in structure.constants.items()}
-    functions = {function.key for function in structure.functions}
-    for position, node in enumerate(structure.nodes):
-        defined = node.called in functions
-        rule = _RULES.get(node.op_type) if node.domain == "" and not defined else None
-        if rule is None:
+    types |= {parameter.name: parameter.dtype for parameter in draft.parameters}
+    types |= {name: constant.dtype for name, constant in draft.constants.items()}
+    functions = {function.key for function in draft.functions if function is not None}
+    for position, node in enumerate(draft.nodes):
+        if node is None or node.domain or node.called in functions or node.op_type not in _RULES:
             continue
+        rule = _RULES[node.op_type]
         try:
             known[node.outputs[0]] = rule(node, [known.get(name) for name in node.inputs])
         except _MismatchError as error:
@@ -92,8 +93,8 @@ def faults(structure: Structure) -> Iterable[Fault]:
                 yield Fault("DTYPE_MISMATCH", place, message)
         if first:
             types[node.outputs[0]] = first
-    for position, value in enumerate(structure.outputs):
-        if value.containers or value.dtype is None:
+    for position, value in enumerate(draft.outputs):
+        if value is None or value.containers or value.dtype is None:
             continue
         if types.get(value.name, value.dtype) != value.dtype:
             message = f"the nodes give {types[value.name]}, declared is {value.dtype}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,7 +17,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from deepstruct import dtypes, files
-from deepstruct.errors import MalformedFileError, UnsupportedError
+from deepstruct.errors import Fault, MalformedFileError, UnreadableFileError, UnsupportedError, pointer
 from deepstruct.model import Model, Weights, combine_digests, tensor_digest
 from deepstruct.structure import Parameter, Structure
 
@@ -90,46 +90,86 @@ def read(path: Path, structure: Structure, layout: str, digest: str | None) -> W
             does not have the given digest.
         UnreadableFileError: the operating system does not let us read it.
     """
-    header, start = _read_header(path)
-    unknown = header.keys() - {p.name for p in structure.parameters}
-    faults = [f"has a tensor {name!r} that the document lacks" for name in sorted(unknown)]
-    for parameter in structure.parameters:
-        stored = header.get(parameter.name)
-        expected = {
-            "dtype": dtypes.SAFETENSORS_NAMES[parameter.dtype],
-            "shape": _stored_shape(parameter, layout),
-        }
-        if stored is None:
-            faults.append(f"lacks the tensor {parameter.name!r}")
-        elif {key: stored[key] for key in expected} != expected:
-            faults.append(
-                f"tensor {parameter.name!r} has {stored['dtype']} {stored['shape']}, "
-                f"the document asks for {expected['dtype']} {expected['shape']} ({layout} layout)"
-            )
-    if faults:
-        shown = "; ".join(faults[:5]) + (f"; and {len(faults) - 5} more" if len(faults) > 5 else "")
-        raise MalformedFileError(str(path), f"these are not the weights of the document: {shown}")
-    with files.reading(path):
-        content = np.memmap(path, dtype=np.uint8, mode="r") if header else np.empty(0, np.uint8)
+    stored = _Stored(path, structure, layout)
+    found = list(stored.faults(digest))
+    if found:
+        shown = "; ".join(fault.message for fault in found[:5])
+        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+        raise MalformedFileError(str(path), f"these are not the weights of the document: {shown}{more}")
+    return stored.weights
 
-    def load(parameter: Parameter) -> NDArray[Any]:
-        begin, end = header[parameter.name]["data_offsets"]
-        array = content[start + begin : start + end].view(dtypes.to_numpy(parameter.dtype))
-        return np.asarray(array).reshape(parameter.nnz if layout == "values" else parameter.shape)
 
-    weights = Weights(structure, load)
-    for parameter in structure.parameters:
-        bits = dtypes.BITS.get(parameter.dtype)
-        if bits is not None and bool((load(parameter).view(np.uint8) >> bits).any()):
+def faults(path: Path, structure: Structure, layout: str, digest: str | None) -> list[Fault]:
+    """Everything that is wrong with a weights file, with pointers into the document that refers to it.
+
+    Raises:
+        UnreadableFileError: the operating system does not let us read it.
+    """
+    try:
+        return list(_Stored(path, structure, layout).faults(digest))
+    except UnreadableFileError:
+        raise
+    except MalformedFileError as error:
+        return [Fault("WEIGHTS_FILE", "/weights/uri", str(error))]
+
+
+class _Stored:
+    """A weights file and the structure whose weights it should have."""
+
+    def __init__(self, path: Path, structure: Structure, layout: str) -> None:
+        self.structure = structure
+        self.layout = layout
+        self.header, self.start = _read_header(path)
+        with files.reading(path):
+            self.content = np.memmap(path, dtype=np.uint8, mode="r") if self.header else np.empty(0, np.uint8)
+        self.weights = Weights(structure, self.load)
+
+    def load(self, parameter: Parameter) -> NDArray[Any]:
+        """The entries of a parameter as they are stored: those that exist, or all of them."""
+        begin, end = self.header[parameter.name]["data_offsets"]
+        array = self.content[self.start + begin : self.start + end].view(dtypes.to_numpy(parameter.dtype))
+        return np.asarray(array).reshape(parameter.nnz if self.layout == "values" else parameter.shape)
+
+    def faults(self, digest: str | None) -> Iterator[Fault]:
+        """What is wrong with the tensors; their numbers are looked at only if there are the right ones."""
+        found = list(self._wrong_tensors()) or [
+            fault for parameter in self.structure.parameters for fault in self._wrong_numbers(parameter)
+        ]
+        yield from found
+        if not found and digest is not None and self.weights.digest() != digest:
+            yield Fault("DIGEST_MISMATCH", "/weights/digest", "their digest differs; restore the file")
+
+    def _wrong_tensors(self) -> Iterator[Fault]:
+        known = {parameter.name for parameter in self.structure.parameters}
+        for name in sorted(self.header.keys() - known):
+            yield Fault("WEIGHTS_TENSOR", "/weights/uri", f"there is a tensor {name!r} that the document lacks")
+        for parameter in self.structure.parameters:
+            place = pointer("parameters", parameter.name)
+            stored = self.header.get(parameter.name)
+            expected = {
+                "dtype": dtypes.SAFETENSORS_NAMES[parameter.dtype],
+                "shape": _stored_shape(parameter, self.layout),
+            }
+            if stored is None:
+                yield Fault("WEIGHTS_TENSOR", place, f"there is no tensor {parameter.name!r}")
+            elif {key: stored[key] for key in expected} != expected:
+                message = (
+                    f"tensor {parameter.name!r} has {stored['dtype']} {stored['shape']}, "
+                    f"the document asks for {expected['dtype']} {expected['shape']} ({self.layout} layout)"
+                )
+                yield Fault("WEIGHTS_TENSOR", place, message)
+
+    def _wrong_numbers(self, parameter: Parameter) -> Iterator[Fault]:
+        place = pointer("parameters", parameter.name)
+        bits = dtypes.BITS.get(parameter.dtype, 8)
+        if bits < 8 and bool((self.load(parameter).view(np.uint8) >> bits).any()):
             message = f"tensor {parameter.name!r} has bytes beyond {2**bits - 1}, the largest code of {parameter.dtype}"
-            raise MalformedFileError(str(path), message)
-    if layout == "dense":
-        _check_zeros(path, structure, load)
-    if digest is not None and weights.digest() != digest:
-        raise MalformedFileError(
-            str(path), "these are not the weights of the document: their digest differs; restore the file"
-        )
-    return weights
+            yield Fault("WEIGHTS_VALUE", place, message)
+        if self.layout == "dense" and parameter.mask is not None:
+            masked = self.load(parameter).reshape(-1)[~parameter.mask.flat()]
+            if masked.view(np.uint8).any():
+                message = f"tensor {parameter.name!r} has numbers other than 0 where the mask has no connection"
+                yield Fault("WEIGHTS_VALUE", place, message)
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -152,14 +192,3 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         raise MalformedFileError(str(path), "no valid safetensors file: a tensor name occurs twice")
     header.pop("__metadata__", None)
     return header, 8 + length
-
-
-def _check_zeros(path: Path, structure: Structure, load: Callable[[Parameter], NDArray[Any]]) -> None:
-    for parameter in structure.parameters:
-        if parameter.mask is not None:
-            masked = load(parameter).reshape(-1)[~parameter.mask.flat()]
-            if masked.view(np.uint8).any():
-                raise MalformedFileError(
-                    str(path),
-                    f"tensor {parameter.name!r} has numbers other than 0 where the mask has no connection",
-                )

@@ -111,6 +111,9 @@ class Parameter:
         return 1.0 if self.mask is None else self.mask.density
 
 
+_RELATED = ("nodes", "inputs", "outputs", "parameters", "constants", "functions", "opset")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Structure:
     """A network: operators, the values between them, and parameters with masks but without numbers.
@@ -176,7 +179,8 @@ class Structure:
         if not all(isinstance(constant, Tensor) for constant in self.constants.values()):
             found.add("TYPE_MISMATCH", "/graph/constants", "must hold Tensor objects only")
         found.raise_if_any()
-        found.faults += checks.faults(self)
+        parts = {member: getattr(self, member) for member in _RELATED}
+        found.faults += checks.faults(checks.Draft(**parts))
         found.raise_if_any()
         object.__setattr__(self, "parameters", self._in_order_of_use())
 

@@ -237,7 +237,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("/parameters/fc0.weight/mask/nnz", 0, "MASK_COUNT_MISMATCH", "/parameters/fc0.weight/mask/nnz"),
     ("/parameters/fc0.bias", ..., "UNRESOLVED_REFERENCE", "/graph/nodes/0/inputs/2"),
     ("/weights", {"uri": "w", "format": "npz", "layout": "values"}, "UNKNOWN_ENCODING", "/weights/format"),
-    ("/weights", {"uri": "w", "format": "safetensors"}, "UNKNOWN_ENCODING", "/weights/layout"),
+    ("/weights", {"uri": "w", "format": "safetensors"}, "MISSING_PROPERTY", "/weights"),
     ("/weights", {"uri": 7, "format": "safetensors", "layout": "dense"}, "TYPE_MISMATCH", "/weights/uri"),
 ]
 

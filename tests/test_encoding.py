@@ -92,11 +92,11 @@ def packed(content: bytes) -> str:
 BOMB = packed(zlib.compress(bytes(50_000_000), 9))
 
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
-    "no-encoding": (encoded(encoding=None), "UNKNOWN_ENCODING"),
+    "no-encoding": (encoded(encoding=None), "MISSING_PROPERTY"),
     "new-encoding": (encoded(encoding="rice"), "UNKNOWN_ENCODING"),
     "new-compression": (encoded(compression="zstd"), "UNKNOWN_ENCODING"),
     "unhashable-encoding": (encoded(encoding=[]), "UNKNOWN_ENCODING"),
-    "no-nnz": (encoded(nnz=None), "MASK_COUNT_MISMATCH"),
+    "no-nnz": (encoded(nnz=None), "MISSING_PROPERTY"),
     "nnz-is-true": (encoded(nnz=True), "MASK_COUNT_MISMATCH"),
     "nnz-too-large": (encoded(nnz=13), "MASK_COUNT_MISMATCH"),
     "nnz-wrong": (encoded(nnz=3), "MASK_COUNT_MISMATCH"),

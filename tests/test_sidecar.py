@@ -59,7 +59,7 @@ def repeat(header: Any, _data: bytearray) -> str:
     ("change", "reason"),
     [
         (damage_number, "digest differs|numbers other than 0"),
-        (rename, "has a tensor 'other'.*lacks the tensor 'fc0.bias'"),
+        (rename, "there is a tensor 'other'.*there is no tensor 'fc0.bias'"),
         (retype, "'fc0.bias' has I32"),
         (reshape, r"'fc0.bias' has F32 \[1, 7\]"),
         (repeat, "valid safetensors file"),
