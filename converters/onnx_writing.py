@@ -215,7 +215,12 @@ def _write_losses(structure: Structure) -> list[Loss]:
     owners += [(function.name, function) for function in structure.functions]
     owners += [(parameter.name, parameter) for parameter in structure.parameters]
     owners += [(value.name, value) for value in (*structure.inputs, *structure.outputs)]
-    return [
+    claims = [
+        Loss("sparsity structure", parameter.name, f"ONNX has no place for the claim {parameter.sparsity_structure}")
+        for parameter in structure.parameters
+        if parameter.sparsity_structure is not None
+    ]
+    return claims + [
         Loss("unknown members", name, f"ONNX has no place for {', '.join(sorted(item.extra))}")
         for name, item in owners
         if item.extra

@@ -28,6 +28,7 @@ from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.limits import Limits
 from deepstruct.losses import Loss
 from deepstruct.model import Model
+from deepstruct.sparsity_structure import SparsityStructure
 from deepstruct.structure import Parameter
 
 __all__ = ["from_object", "read", "to_module", "write"]
@@ -116,7 +117,8 @@ def _is_pickle(path: Path, complaint: str) -> bool:
 
 def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ReadOptions, losses: list[Loss]) -> Model:
     text, tensors, keys = content.get("structure"), content.get("state_dict"), content.get("masks")
-    if not isinstance(text, str) or not isinstance(tensors, Mapping) or not isinstance(keys, Mapping):
+    given = content.get("sparsity_structures", {})
+    if not isinstance(text, str) or not all(isinstance(part, Mapping) for part in (tensors, keys, given)):
         raise MalformedFileError(str(path), "a deepstruct checkpoint lacks its structure, state_dict or masks")
     content_of_text = text.encode("utf-8", "surrogatepass")
     structure = document.from_json(jsonprofile.parse(content_of_text, options.limits), options.limits).structure
@@ -127,7 +129,10 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ReadOption
         message = f"state_dict, masks and structure do not belong together: {', '.join(sorted(map(str, odd)))[:200]}"
         raise MalformedFileError(str(path), message)
     masks = {name: torch_tensors.to_mask(path, keys[name], tensors[keys[name]]) for name in keys}
-    parameters = tuple(replace(p, mask=masks.get(p.name)) for p in structure.parameters)
+    claims = {name: SparsityStructure.from_json(claim) for name, claim in given.items()}
+    parameters = tuple(
+        replace(p, mask=masks.get(p.name), sparsity_structure=claims.get(p.name)) for p in structure.parameters
+    )
     numbers = {p.name: tensors[p.name] for p in parameters if p.name in tensors}
     if not numbers and parameters:
         return Model(replace(structure, parameters=parameters))
@@ -208,7 +213,9 @@ def _find_tensors(
 def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> list[Loss]:  # noqa: ARG001 - has no options
     """Writes a checkpoint with structure, masks and, if there are any, weights."""
     structure = model.structure
-    stripped = replace(structure, parameters=tuple(replace(p, mask=None) for p in structure.parameters))
+    stripped = replace(
+        structure, parameters=tuple(replace(p, mask=None, sparsity_structure=None) for p in structure.parameters)
+    )
     keys = {p.name: f"{p.name}_mask" for p in structure.parameters if p.mask is not None}
     keys |= torch_modules.mask_keys(structure)
     tensors: dict[str, torch.Tensor] = {}
@@ -223,6 +230,9 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
         "state_dict": tensors,
         "masks": keys,
     }
+    claims = {p.name: p.sparsity_structure.to_json() for p in structure.parameters if p.sparsity_structure is not None}
+    if claims:
+        content["sparsity_structures"] = claims
     try:
         torch.save(content, targets.open(path))
     except RuntimeError as error:  # torch's archive writer hides what the system said

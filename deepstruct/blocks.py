@@ -28,7 +28,7 @@ def find(mask: Mask) -> tuple[int, ...]:
     if max(sizes) == 1:
         return tuple(sizes)
     last: NDArray[np.bool_] | None = None
-    for start, slab in _slabs(mask):
+    for start, slab in slabs(mask):
         before = slab if last is None else np.concatenate([last, slab])
         _narrow(sizes, 0, before, start if last is None else start - 1)
         for axis in range(1, slab.ndim):
@@ -63,10 +63,15 @@ def _narrow(sizes: list[int], axis: int, array: NDArray[np.bool_], offset: int) 
     sizes[axis] = int(np.gcd.reduce(changes, initial=sizes[axis]))
 
 
-def _slabs(mask: Mask) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """First row and unpacked rows of the first axis, some at a time."""
+def slabs(mask: Mask, multiple: int = 1) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """First row, and unpacked rows of the first axis, some at a time.
+
+    Args:
+        mask: with at least one entry and one axis.
+        multiple: the number of rows is a multiple of it, but for the last ones.
+    """
     row = mask.size // mask.shape[0]
-    rows = max(1, _SLAB // row)
+    rows = max(1, _SLAB // row // multiple) * multiple
     for start in range(0, mask.shape[0], rows):
         stop = min(start + rows, mask.shape[0])
         yield start, _rows(mask, start, stop)

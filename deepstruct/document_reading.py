@@ -15,6 +15,7 @@ from deepstruct.document_writing import FORMAT, WeightsReference, digest
 from deepstruct.errors import DocumentError, Fault, FaultyError, did_you_mean, pointer
 from deepstruct.limits import Limits, variable
 from deepstruct.mask import Mask, check_shape
+from deepstruct.sparsity_structure import SparsityStructure
 from deepstruct.structure import Function, Graph, Node, Parameter, Structure, ValueInfo
 from deepstruct.tensor import Tensor
 
@@ -338,7 +339,7 @@ class _Reader:
         extra = self.unknown(value, members.PARAMETER, place)
         dtype = self.member(value, "dtype", str, place)
         described = self.member(value, "shape", list, place)
-        mask = None
+        mask = claim = None
         try:
             shape = check_shape(described)
         except FaultyError as error:
@@ -346,11 +347,11 @@ class _Reader:
             return None
         try:
             mask = self.mask(value, shape, place, extra)
+            claim = self.claim(value, place + "/mask/sparsity_structure")
         except FaultyError as error:
             self.note(*(fault.under(place + "/mask") for fault in error.faults))
-        return self.build(  # type: ignore[no-any-return]  # a Parameter or None
-            Parameter, place, name=name, dtype=dtype, shape=shape, mask=mask, extra=extra
-        )
+        fields = {"dtype": dtype, "shape": shape, "mask": mask, "sparsity_structure": claim, "extra": extra}
+        return self.build(Parameter, place, name=name, **fields)  # type: ignore[no-any-return]  # one, or None
 
     def mask(self, value: dict[str, Any], shape: tuple[int, ...], place: str, extra: dict[str, Any]) -> Mask | None:
         if "mask" not in value:
@@ -368,6 +369,15 @@ class _Reader:
             advice = f"set {variable('total_mask_elements')} to allow it"
             raise DocumentError("mask", [Fault("LIMIT_EXCEEDED", "", f"{message}; {advice}")])
         return encoding.decode(described, shape, self.limits)
+
+    def claim(self, value: dict[str, Any], place: str) -> SparsityStructure | None:
+        if "sparsity_structure" not in value.get("mask", {}):
+            return None
+        try:
+            return SparsityStructure.from_json(value["mask"]["sparsity_structure"])
+        except FaultyError as error:
+            self.note(*(fault.under(place) for fault in error.faults))
+            return None
 
     def weights(self, document: dict[str, Any], extra: dict[str, Any]) -> WeightsReference | None:
         if "weights" not in document:

@@ -16,7 +16,9 @@ FUNCTION = frozenset(
 VALUE = frozenset({"name", "dtype", "shape", "containers"})
 NODE = frozenset({"name", "op", "domain", "overload", "inputs", "outputs", "attributes", "scope"})
 PARAMETER = frozenset({"dtype", "shape", "mask"})
-MASK = frozenset({"nnz", "encoding", "compression", "block_shape", "data", "indices", "digest"})
+MASK = frozenset(
+    {"nnz", "encoding", "compression", "block_shape", "data", "indices", "sparsity_structure", "digest"},
+)
 WEIGHTS = frozenset({"uri", "format", "layout", "digest"})
 
 CARRIED = frozenset({"version", "min_version", "extensions_used"})

@@ -29,6 +29,7 @@ from deepstruct.node import (
     round_to_float32,
     walk,
 )
+from deepstruct.sparsity_structure import SparsityStructure
 from deepstruct.tensor import Tensor
 from deepstruct.value_info import Dimension, TypeInfo, ValueInfo
 
@@ -42,6 +43,7 @@ __all__ = [
     "Node",
     "Parameter",
     "ParameterReference",
+    "SparsityStructure",
     "Structure",
     "TypeInfo",
     "ValueInfo",
@@ -68,6 +70,7 @@ class Parameter:
     dtype: str
     shape: tuple[int, ...]
     mask: Mask | None = None
+    sparsity_structure: SparsityStructure | None = field(default=None, kw_only=True)
     extra: Mapping[str, Any] = field(default_factory=FrozenMapping, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -91,9 +94,20 @@ class Parameter:
                 )
             elif self.mask.is_full:
                 object.__setattr__(self, "mask", None)
+        if self.sparsity_structure is not None and not found.faults:
+            self._check_claim(found, self.sparsity_structure)
         object.__setattr__(self, "extra", unknown_members(found, self.extra, members.PARAMETER - {"mask"}))
         require_nested(found, self.extra, "mask", members.MASK)
         found.raise_if_any()
+
+    def _check_claim(self, found: Faults, claim: object) -> None:
+        place = "/mask/sparsity_structure"
+        if not isinstance(claim, SparsityStructure):
+            found.add("TYPE_MISMATCH", place, f"must be a SparsityStructure, not {type(claim).__name__}")
+        elif self.mask is not None:
+            found.faults += [fault.under(place) for fault in claim.faults(self.mask)]
+        elif claim.n < claim.m:
+            found.add("MASK_STRUCTURE", place, f"all entries exist, so that they are not {claim}")
 
     @property
     def size(self) -> int:
