@@ -19,6 +19,8 @@ lint: .venv/dev.stamp
 	$(BIN)/python tools/generate_operators.py --check
 	$(BIN)/python tools/generate_operator_table.py --check
 	$(BIN)/python tools/generate_strict_schema.py --check
+	$(BIN)/python tools/generate_codes.py --check
+	$(BIN)/python tools/schema_gate.py
 
 format: .venv/dev.stamp
 	$(BIN)/ruff check --fix .

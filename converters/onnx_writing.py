@@ -211,7 +211,9 @@ def _write_losses(structure: Structure) -> list[Loss]:
     owners: list[tuple[str, Any]] = [("document", structure)]
     for nodes in (structure.nodes, *(function.nodes for function in structure.functions)):
         owners += [(node.name, node) for node in walk(nodes)]
-        owners += [(graph.name, graph) for node in walk(nodes) for graph in node.graphs]
+        graphs = [graph for node in walk(nodes) for graph in node.graphs]
+        owners += [(graph.name, graph) for graph in graphs]
+        owners += [(value.name, value) for graph in graphs for value in (*graph.inputs, *graph.outputs)]
     owners += [(function.name, function) for function in structure.functions]
     owners += [(parameter.name, parameter) for parameter in structure.parameters]
     owners += [(value.name, value) for value in (*structure.inputs, *structure.outputs)]

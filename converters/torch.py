@@ -117,8 +117,7 @@ def _is_pickle(path: Path, complaint: str) -> bool:
 
 def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ReadOptions, losses: list[Loss]) -> Model:
     text, tensors, keys = content.get("structure"), content.get("state_dict"), content.get("masks")
-    given = content.get("sparsity_structures", {})
-    if not isinstance(text, str) or not all(isinstance(part, Mapping) for part in (tensors, keys, given)):
+    if not isinstance(text, str) or not isinstance(tensors, Mapping) or not isinstance(keys, Mapping):
         raise MalformedFileError(str(path), "a deepstruct checkpoint lacks its structure, state_dict or masks")
     content_of_text = text.encode("utf-8", "surrogatepass")
     structure = document.from_json(jsonprofile.parse(content_of_text, options.limits), options.limits).structure
@@ -129,6 +128,9 @@ def _from_checkpoint(path: Path, content: Mapping[str, Any], options: ReadOption
         message = f"state_dict, masks and structure do not belong together: {', '.join(sorted(map(str, odd)))[:200]}"
         raise MalformedFileError(str(path), message)
     masks = {name: torch_tensors.to_mask(path, keys[name], tensors[keys[name]]) for name in keys}
+    given = content.get("sparsity_structures", {})
+    if not isinstance(given, Mapping):
+        raise MalformedFileError(str(path), "the sparsity structures of a deepstruct checkpoint are a mapping")
     claims = {name: SparsityStructure.from_json(claim) for name, claim in given.items()}
     parameters = tuple(
         replace(p, mask=masks.get(p.name), sparsity_structure=claims.get(p.name)) for p in structure.parameters
@@ -224,7 +226,7 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
             tensors[parameter.name] = torch_tensors.to_tensor(model.weights[parameter.name], parameter.dtype)
         if parameter.name in keys:
             tensors[keys[parameter.name]] = torch_modules.mask_tensor(parameter)
-    content = {
+    content: dict[str, Any] = {
         "format": _FORMAT,
         "structure": json.dumps(document.to_json(stripped)),
         "state_dict": tensors,

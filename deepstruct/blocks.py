@@ -80,9 +80,13 @@ def slabs(mask: Mask, multiple: int = 1) -> Iterator[tuple[int, NDArray[np.bool_
 def _rows(mask: Mask, start: int, stop: int) -> NDArray[np.bool_]:
     """Rows of the first axis as a bool array."""
     row = mask.size // mask.shape[0]
-    first, last = start * row, stop * row
-    bits = np.unpackbits(mask.packed[first // 8 : (last + 7) // 8], bitorder="little")
-    return bits[first % 8 : first % 8 + last - first].view(np.bool_).reshape(stop - start, *mask.shape[1:])
+    return _bits(mask, start * row, (stop - start) * row).reshape(stop - start, *mask.shape[1:])
+
+
+def _bits(mask: Mask, first: int, count: int) -> NDArray[np.bool_]:
+    """Bool ``[count]``: entries from a row-major index on."""
+    bits = np.unpackbits(mask.packed[first // 8 : (first + count + 7) // 8], bitorder="little")
+    return bits[first % 8 : first % 8 + count].view(np.bool_)
 
 
 def reduce(mask: Mask, block_shape: tuple[int, ...]) -> Mask:
@@ -103,31 +107,43 @@ def expand(coarse: Mask, block_shape: tuple[int, ...]) -> Mask:
     size = math.prod(shape)
     packed = np.zeros((size + 7) // 8, dtype=np.uint8)
     at = 0
-    for bits in _expanded(coarse, shape, block_shape):
+    for bits in _expanded(coarse, shape, block_shape, 0, 0):
         lead = at % 8
         part = np.packbits(np.concatenate([np.zeros(lead, np.bool_), bits]), bitorder="little")
         packed[at // 8 : at // 8 + part.size] |= part
         at += bits.size
+    packed.flags.writeable = False
     return Mask(shape, packed)
 
 
-def _expanded(coarse: Mask, shape: tuple[int, ...], block_shape: tuple[int, ...]) -> Iterator[NDArray[np.bool_]]:
-    """The entries of the fine mask in row-major order, some at a time."""
-    size = math.prod(shape)
-    if not size:
+def _expanded(
+    coarse: Mask, shape: tuple[int, ...], block_shape: tuple[int, ...], axis: int, first: int
+) -> Iterator[NDArray[np.bool_]]:
+    """Entries of the fine mask in row-major order, some at a time: those of one index of all axes before `axis`.
+
+    Args:
+        coarse: one entry for each block.
+        shape: of the fine mask.
+        block_shape: extents of a block.
+        axis: first of the axes that are walked through.
+        first: row-major index of their first entry in `coarse`.
+    """
+    if not math.prod(shape):
         return
-    row = size // shape[0]
-    if row > _SLAB:  # one row is too much at once: entry by entry
-        cells = coarse.flat()
-        places = list(zip(strides(shape), shape, block_shape, strides(coarse.shape), strict=True))
-        for start in range(0, size, _SLAB):
-            entries = np.arange(start, min(start + _SLAB, size))
-            yield cells[sum(entries // step % extent // block * stride for step, extent, block, stride in places)]
+    inside = coarse.shape[axis + 1 :]
+    row, fine_row = math.prod(inside), math.prod(shape[axis + 1 :])
+    block = block_shape[axis]
+    if fine_row > _SLAB:
+        for start in range(first, first + coarse.shape[axis] * row, row):
+            for _ in range(block):
+                yield from _expanded(coarse, shape, block_shape, axis + 1, start)
         return
-    for start in range(coarse.shape[0]):
-        line = _rows(coarse, start, start + 1)
-        for axis, block in enumerate(block_shape[1:], start=1):
-            line = np.repeat(line, block, axis=axis)
-        rows = max(1, _SLAB // row)
-        for first in range(0, block_shape[0], rows):
-            yield np.tile(line.reshape(-1), min(rows, block_shape[0] - first))
+    together, repeats = max(1, _SLAB // (fine_row * block)), min(block, _SLAB // fine_row)
+    for start in range(0, coarse.shape[axis], together):
+        rows = min(together, coarse.shape[axis] - start)
+        lines = _bits(coarse, first + start * row, rows * row).reshape(rows, *inside)
+        for along, size in enumerate((repeats, *block_shape[axis + 1 :])):
+            if size > 1:
+                lines = np.repeat(lines, size, axis=along)
+        for done in range(0, block, repeats):
+            yield lines.reshape(-1)[: rows * min(repeats, block - done) * fine_row]

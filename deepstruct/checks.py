@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from deepstruct import operator_checks, operators, shapes
 from deepstruct.errors import Fault, did_you_mean, pointer
-from deepstruct.node import AttributeReference, Function, Graph, Node, walk
+from deepstruct.node import AttributeReference, AttributeValue, Function, Graph, Node, ParameterReference, walk
 
 if TYPE_CHECKING:
     from deepstruct.structure import Parameter
@@ -123,10 +123,9 @@ class _Checker:
         place: str,
         outside: Mapping[str, str],
         opset: Mapping[str, int],
-        *,
-        in_function: bool = False,
+        function: Function | None = None,
     ) -> Iterator[Fault]:
-        """Faults of nodes that see the names `outside`, which have their places as values."""
+        """Faults of nodes, of a function or not, that see the names `outside`, which have their places as values."""
         names: set[str] = set()
         available = dict(outside)
         producers = {name: i for i, node in enumerate(nodes) if node is not None for name in node.outputs if name}
@@ -149,10 +148,10 @@ class _Checker:
                     late.append(Fault("NODE_ORDER", origin, message))
                 else:
                     self.hints -= 1
-                    yield _unresolved(name, origin, producers if self.hints >= 0 else ())
+                    yield _unresolved(name, origin, [*producers, *available] if self.hints >= 0 else ())
             for fault in operator_checks.faults(node, opset, self.functions):
                 yield fault.under(at)
-            yield from self._attributes(node, at + "/attributes", available, opset, in_function)
+            yield from self._attributes(node.attributes, at + "/attributes", available, opset, function)
             for number, name in enumerate(node.outputs):
                 if name in available:
                     yield _twice(name, at + pointer("outputs", number), available[name])
@@ -166,23 +165,31 @@ class _Checker:
             yield from late
 
     def _attributes(
-        self, node: Node, place: str, available: Mapping[str, str], opset: Mapping[str, int], in_function: bool
+        self,
+        values: Mapping[str, AttributeValue],
+        place: str,
+        available: Mapping[str, str],
+        opset: Mapping[str, int],
+        function: Function | None,
     ) -> Iterator[Fault]:
-        for name in node.references:
-            if name not in self.parameters and name not in self.unread:
-                yield _unresolved(name, place, self.parameters)
-        for name, value in node.attributes.items():
+        for name, value in values.items():
             at = place + pointer(name)
-            if isinstance(value, AttributeReference) and not in_function:
-                message = "only a node in the body of a function refers to an attribute of the function"
-                yield Fault("OPERATOR_ATTRIBUTE", at, message)
-            for position, graph in enumerate(value if isinstance(value, tuple) else (value,)):
-                if isinstance(graph, Graph):
-                    under = at + (pointer(position) if isinstance(value, tuple) else "")
-                    yield from self._graph(graph, under, available, opset, in_function)
+            if isinstance(value, AttributeReference):
+                yield from _reference(value, at, function)
+            for position, item in enumerate(value if isinstance(value, tuple) else (value,)):
+                under = at + (pointer(position) if isinstance(value, tuple) else "")
+                if isinstance(item, Graph):
+                    yield from self._graph(item, under, available, opset, function)
+                elif isinstance(item, ParameterReference) and item.name not in self.parameters | self.unread:
+                    yield _unresolved(item.name, under, self.parameters)
 
     def _graph(
-        self, graph: Graph, place: str, available: Mapping[str, str], opset: Mapping[str, int], in_function: bool
+        self,
+        graph: Graph,
+        place: str,
+        available: Mapping[str, str],
+        opset: Mapping[str, int],
+        function: Function | None,
     ) -> Iterator[Fault]:
         inside = dict(available)
         for number, value in enumerate(graph.inputs):
@@ -190,7 +197,7 @@ class _Checker:
             if value.name in inside:
                 yield _twice(value.name, at, inside[value.name])
             inside[value.name] = at
-        yield from self.scope(graph.nodes, place, inside, opset, in_function=in_function)
+        yield from self.scope(graph.nodes, place, inside, opset, function)
         own = {value.name for value in graph.inputs} | {name for node in graph.nodes for name in node.outputs}
         for number, value in enumerate(graph.outputs):
             if value.name not in own:
@@ -205,12 +212,27 @@ class _Checker:
             for position, name in enumerate(names):
                 if name in names[:position]:
                     yield Fault("DUPLICATE_NAME", place + pointer(side, position), f"{name!r} occurs twice")
-        own = function.local_names
-        outside = dict.fromkeys({name for name in shared if name not in own} | set(function.inputs), "")
-        yield from self.scope(function.nodes, place, outside, function.opset, in_function=True)
+        outside = dict.fromkeys(set(shared) - function.local_names | set(function.inputs), "")
+        yield from self.scope(function.nodes, place, outside, function.opset, function)
+        own = {*function.inputs, *(name for node in function.nodes for name in node.outputs)}
         for position, name in enumerate(function.outputs):
             if name not in own:
                 yield _unresolved(name, place + pointer("outputs", position), own)
+        visible = outside | dict.fromkeys(own, "")
+        yield from self._attributes(function.defaults, place + "/defaults", visible, function.opset, function)
+
+
+def _reference(value: AttributeReference, place: str, function: Function | None) -> Iterator[Fault]:
+    """What is wrong with a reference to an attribute of a function, from within it or from elsewhere."""
+    if function is None:
+        message = "only a node in the body of a function refers to an attribute of the function"
+        yield Fault("OPERATOR_ATTRIBUTE", place, message)
+        return
+    known = {*function.attributes, *function.defaults}
+    if value.name not in known:
+        hint = did_you_mean(value.name, known)
+        message = f"the function {function.name!r:.80} has no attribute {value.name!r:.80}{hint}"
+        yield Fault("UNRESOLVED_REFERENCE", place, message)
 
 
 def _cycle(nodes: Sequence[Node | None], producers: Mapping[str, int]) -> list[int] | None:
@@ -243,10 +265,20 @@ def _calls(functions: Sequence[Function | None]) -> Iterator[Fault]:
     calls: dict[int, set[int]] = {}
     for function in functions:
         if function is not None:
-            calls[places[function.key]] = {places[n.called] for n in walk(function.nodes) if n.called in places}
+            called = [node.called for node in _body(function)]
+            calls[places[function.key]] = {places[key] for key in called if key in places}
     try:
         graphlib.TopologicalSorter(calls).prepare()
     except graphlib.CycleError as error:
         cycle: list[int] = error.args[1]
         names = _way([f.name for f in (functions[i] for i in reversed(cycle)) if f is not None])
         yield Fault("GRAPH_CYCLE", pointer("graph", "functions", cycle[0]), f"a function calls itself: {names}")
+
+
+def _body(function: Function) -> Iterator[Node]:
+    """The nodes of a function, and those of the graphs that it has as defaults."""
+    yield from walk(function.nodes)
+    for value in function.defaults.values():
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Graph):
+                yield from walk(item.nodes)

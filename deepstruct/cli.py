@@ -6,12 +6,11 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
 
-from deepstruct import cli_reports, cli_verify
+from deepstruct import cli_documents, cli_reports, cli_validate, cli_verify
 from deepstruct.cli_options import expansion_options, from_option, json_option, reading_options
 from deepstruct.errors import UsageError
 from deepstruct.options import NO_MASK, StoredTensor
@@ -32,7 +31,17 @@ def cli() -> None:
     """Move sparse neural-network structure between documents, torch and ONNX, and check it."""
 
 
-for _command in (cli_reports.info, cli_reports.analyze, cli_reports.diff, cli_verify.verify):
+for _command in (
+    cli_reports.info,
+    cli_reports.analyze,
+    cli_reports.diff,
+    cli_verify.verify,
+    cli_validate.validate,
+    cli_validate.explain,
+    cli_documents.format_command,
+    cli_documents.migrate,
+    cli_documents.textconv,
+):
     cli.add_command(_command)
 
 
@@ -152,38 +161,6 @@ def _encodings(tensors: Sequence[StoredTensor]) -> Iterator[str]:
 
 
 @cli.command()
-@click.argument("paths", nargs=-1, required=True)
-@click.option("--strict", is_flag=True, help="Allow no members that the schema does not name.")
-@click.option("--no-weights", is_flag=True, help="Do not look at the weights file.")
-@json_option
-@click.pass_context
-def validate(context: click.Context, paths: tuple[str, ...], strict: bool, no_weights: bool, as_json: bool) -> None:
-    """Check documents PATHS and their weights.
-
-    Prints every fault with its place; exit 1 if a document is invalid. "-" is standard input.
-    """
-    from deepstruct import streams
-    from deepstruct.validation import validate as check
-
-    results = []
-    for path in paths:
-        with streams.source(path) as readable:
-            found = check(readable, weights=not no_weights, strict=strict)
-        faults = [
-            {"code": f.code, "severity": f.severity, "pointer": f.pointer, "message": f.message} for f in found.faults
-        ]
-        results.append({"path": path, "valid": found.valid, "faults": faults})
-        if not as_json:
-            for fault in found.faults:
-                click.echo(f"{path}: {fault.severity}: {fault}")
-            click.echo(f"{path}: {'valid' if found.valid else 'invalid'}", err=not found.valid)
-    if as_json:
-        click.echo(json.dumps(results, indent=1))
-    if not all(result["valid"] for result in results):
-        context.exit(1)
-
-
-@cli.command()
 @json_option
 def formats(as_json: bool) -> None:
     """List the formats and their suffixes."""
@@ -226,30 +203,6 @@ def schema(version: str | None, strict: bool) -> None:
     if chosen not in schemas.VERSIONS:
         raise UsageError(f"there is no schema {chosen!r}; versions: {', '.join(schemas.VERSIONS)}")
     click.echo(schemas.text(f"structure-{chosen}{'-strict' if strict else ''}.json"), nl=False)
-
-
-@cli.command()
-@click.argument("paths", nargs=-1, required=True)
-@click.option("--check", is_flag=True, help="Change nothing; exit 1 if a document is of an older version.")
-@click.pass_context
-def migrate(context: click.Context, paths: tuple[str, ...], check: bool) -> None:
-    """Bring documents PATHS to the current version.
-
-    They are replaced in place, and only if their version changes.
-    """
-    from deepstruct import migrations, rewriting
-
-    outdated = False
-    for path in paths:
-        if path == "-":
-            raise UsageError("migrate works in place: name a file")
-        before, after = rewriting.migrate(Path(path), write=not check)
-        outdated |= before != after
-        state = f"{before}, current" if before == after else f"{before} -> {after}" + (" needed" if check else "")
-        click.echo(f"{path}: {state}", err=True)
-    click.echo(f"current version: {migrations.CURRENT}", err=True)
-    if check and outdated:
-        context.exit(1)
 
 
 @cli.command()

@@ -13,9 +13,9 @@ from deepstruct.errors import UsageError
 
 if TYPE_CHECKING:
     from deepstruct.comparison import Difference
+    from deepstruct.comparison_sides import Side
     from deepstruct.ledger import LedgerEntry
     from deepstruct.model import Model
-    from deepstruct.structure import Structure
 
 
 @click.command()
@@ -147,30 +147,48 @@ def analyze(
 @click.command()
 @click.argument("before")
 @click.argument("after")
-@json_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "markdown"]),
+    help="Tables, JSON, or the text of a comment on a pull request.  [default: text]",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.pass_context
-def diff(context: click.Context, before: str, after: str, as_json: bool) -> None:
+def diff(context: click.Context, before: str, after: str, form: str | None, as_json: bool) -> None:
     """Compare the structures in BEFORE and AFTER.
 
-    Layers added, removed and resized; connections kept, lost and new. Weights are not compared. Exit 0 if equal,
-    1 if different.
+    Layers added, removed and resized; connections kept, lost and new; density, nominal and effective. Weights are not
+    compared. Exit 0 if equal, 1 if different.
     """
-    from deepstruct import comparison
+    from deepstruct import comparison, comparison_sides, io, streams
 
     if before == after == "-":
         raise UsageError("only one of the two can be standard input")
-    found = comparison.compare(_structure(before, None, {}), _structure(after, None, {}))
-    if as_json:
-        click.echo(json.dumps(found.to_json(), indent=1))
-    elif found.equal:
-        click.echo("equal")
+    if as_json and form not in (None, "json"):
+        raise UsageError(f"--json and --format {form} contradict each other: leave one out")
+    with streams.source(before) as path_before, streams.source(after) as path_after:
+        structures = [io.load(path, losses=[], weights=False).structure for path in (path_before, path_after)]
+        found = comparison.compare(*structures)
+        if found.equal and not as_json and form in (None, "text"):
+            click.echo("equal")
+            return
+        names = ("standard input" if name == "-" else name for name in (before, after))
+        sides = list(map(comparison_sides.side, names, structures, (path_before, path_after)))
+    if as_json or form == "json":
+        figures = {"before": sides[0].to_json(), "after": sides[1].to_json()}
+        click.echo(json.dumps({**found.to_json(), **figures}, indent=1))
+    elif form == "markdown":
+        from deepstruct.comparison_markdown import markdown
+
+        click.echo(markdown(found, *sides), nl=False)
     else:
-        _print_difference(found)
+        _print_difference(found, *sides)
     if not found.equal:
         context.exit(1)
 
 
-def _print_difference(found: Difference) -> None:
+def _print_difference(found: Difference, before: Side, after: Side) -> None:
     from tabulate import tabulate
 
     for kind, names in found.nodes.items():
@@ -178,6 +196,12 @@ def _print_difference(found: Difference) -> None:
             click.echo(f"nodes {kind}: {', '.join(names)}")
     if found.graph:
         click.echo(f"graph: {', '.join(found.graph)} changed")
+    click.echo(f"density: {_percent(before.density)} -> {_percent(after.density)}")
+    if before.effective_density is not None or after.effective_density is not None:
+        shares = (_percent(side.effective_density) for side in (before, after))
+        click.echo(f"effective density: {' -> '.join(shares)}")
+    for note in dict.fromkeys(side.note for side in (before, after) if side.note):
+        click.echo(f"effective density is not known: {note}")
     counts = ["kept", "lost", "new"]
     total = [getattr(found.connections, name) for name in counts]
     layers = [[p.name, p.change, p.before, p.after, p.kept, p.lost, p.new] for p in found.layers]
@@ -196,13 +220,6 @@ def _print_difference(found: Difference) -> None:
         click.echo(tabulate(rows, headers, tablefmt="github", intfmt=",", missingval="-"))
 
 
-def _structure(path: str, source_format: str | None, options: dict[str, Any]) -> Structure:
-    from deepstruct import io, streams
-
-    with streams.source(path) as readable:
-        return io.load(readable, format=source_format, losses=[], weights=False, **options).structure
-
-
 def _model(path: str, source_format: str | None, options: dict[str, Any]) -> Model:
     """The model of a file, without numbers where a document's weights file is not there."""
     from deepstruct import io, streams
@@ -215,5 +232,5 @@ def _model(path: str, source_format: str | None, options: dict[str, Any]) -> Mod
             return io.load(readable, format=source_format, losses=[], weights=False, **options)
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.2f} %"

@@ -64,6 +64,8 @@ class LayerChange:
         kept: connections in both.
         lost: connections only before.
         new: connections only after.
+        density_before: share of the entries of those parameters that existed, None without entries.
+        density_after: the same.
     """
 
     name: str
@@ -73,6 +75,8 @@ class LayerChange:
     kept: int
     lost: int
     new: int
+    density_before: float | None
+    density_after: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,7 @@ class Difference:
     Attributes:
         parameters: those that differ.
         nodes: names of nodes that were added, removed or changed.
-        graph: whether inputs, outputs, opset, constants, name or attributes differ.
+        graph: which of name, opset, inputs, outputs, constants, functions, attributes and unknown members differ.
         layers: those that differ.
         connections: of all layers, also of those that are the same.
     """
@@ -115,7 +119,7 @@ def compare(before: Structure, after: Structure) -> Difference:
     """What differs from one structure to the other."""
     pairs = _pairs(before, after)
     layers, total = _layers(pairs, {**_layer_names(before), **_layer_names(after)})
-    members = ("name", "opset", "inputs", "outputs", "constants", "attributes", "extra")
+    members = ("name", "opset", "inputs", "outputs", "constants", "functions", "attributes", "extra")
     return Difference(
         parameters=tuple(change for pair in pairs.values() if (change := _change(pair)) is not None),
         nodes=_nodes(before, after),
@@ -169,7 +173,9 @@ def _layers(pairs: Mapping[str, _Pair], layer_names: Mapping[str, str]) -> tuple
         if kinds:
             kind = _layer_kind(parts, kinds)
             shapes = _shapes(pair.before for pair in parts), _shapes(pair.after for pair in parts)
-            changes.append(LayerChange(name, kind, *shapes, connections.kept, connections.lost, connections.new))
+            counts = connections.kept, connections.lost, connections.new
+            shares = density(pair.before for pair in parts), density(pair.after for pair in parts)
+            changes.append(LayerChange(name, kind, *shapes, *counts, *shares))
     return tuple(changes), total
 
 
@@ -184,6 +190,13 @@ def _layer_kind(parts: list[_Pair], kinds: set[str]) -> str:
 
 def _has_connections(parameter: Parameter | None) -> bool:
     return parameter is not None and len(parameter.shape) > 1
+
+
+def density(parameters: Iterable[Parameter | None]) -> float | None:
+    """Share of the entries that exist, of the parameters that have connections; None without entries."""
+    counted = [p for p in parameters if p is not None and _has_connections(p)]
+    entries = sum(p.size for p in counted)
+    return sum(p.nnz for p in counted) / entries if entries else None
 
 
 def _shapes(parameters: Iterable[Parameter | None]) -> str:

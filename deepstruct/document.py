@@ -5,7 +5,7 @@ Files, JSON text and weights are elsewhere: `jsonprofile`, `converters/json` and
 
 from __future__ import annotations
 
-from deepstruct.document_reading import Reading, check_head, from_json
+from deepstruct.document_reading import Reading, check_head, examine, from_json
 from deepstruct.document_writing import FORMAT, SCHEMA_URN, WeightsReference, digest, to_json, unplaced
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "WeightsReference",
     "check_head",
     "digest",
+    "examine",
     "from_json",
     "to_json",
     "unplaced",

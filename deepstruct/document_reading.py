@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import re
@@ -22,11 +23,16 @@ from deepstruct.tensor import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What was read from a document: the structure, its weights reference, and warnings."""
+    """What was read from a document: the structure, its weights reference, and faults that are no errors."""
 
     structure: Structure
     weights: WeightsReference | None
-    warnings: tuple[Fault, ...]
+    notes: tuple[Fault, ...]
+
+    @property
+    def warnings(self) -> tuple[Fault, ...]:
+        """What a person should hear of who only wants to use the document."""
+        return tuple(fault for fault in self.notes if fault.severity == "warning")
 
 
 def check_head(document: Any) -> list[Fault]:
@@ -45,7 +51,23 @@ def from_json(document: Any, limits: Limits | None = None) -> Reading:
     Raises:
         DocumentError: with every fault found; a structure with a fault is never returned.
     """
-    return _Reader(limits or Limits()).read(document)
+    reading, faults = examine(document, limits)
+    if reading is None or any(fault.severity == "error" for fault in faults):
+        raise DocumentError("document", faults)
+    return reading
+
+
+def examine(document: Any, limits: Limits | None = None) -> tuple[Reading | None, list[Fault]]:
+    """What a parsed document describes, and every fault found, errors first; None if it describes no structure."""
+    reader = _Reader(limits or Limits())
+    reading = None
+    with contextlib.suppress(_Ended):
+        reading = reader.read(document)
+    return reading, [*reader.faults, *reader.notes]
+
+
+class _Ended(Exception):  # noqa: N818 - it says that reading ended, and the faults why
+    """There are faults after which there is nothing to read."""
 
 
 class _Reader:
@@ -54,14 +76,16 @@ class _Reader:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.faults: list[Fault] = []
-        self.warnings: list[Fault] = []
+        self.notes: list[Fault] = []
+        self.extended: dict[str, str] = {}  # extension -> where its data stand first
         self.wrong: set[str] = set()  # places of errors, and of members that are missing
         self.unread: set[str] = set()  # names of what could not be read
         self.mask_elements = 0
 
     def read(self, document: Any) -> Reading:
         self.note(*check_head(document))
-        self.raise_if_faulty()
+        if self.faults:
+            raise _Ended
         document = migrations.migrate(document)
         extra = self.extensions(document)
         if "generator" in document:
@@ -74,26 +98,25 @@ class _Reader:
         extra |= self.unknown(document, members.ROOT, "")
         graph = self.member(document, "graph", dict, "")
         if not isinstance(document.get("graph"), dict):
-            self.raise_if_faulty()
+            raise _Ended
         parts = {**self.graph(graph, extra), "parameters": parameters}
+        self.undeclared(document)
         if self.faults:
             self.relate(parts)
-        self.raise_if_faulty()
+            raise _Ended
         try:
             structure = Structure(**parts, extra=extra)
         except FaultyError as error:
             self.relate(parts)
             self.note(*(fault for fault in error.faults if fault.pointer not in self.wrong))
-            self.raise_if_faulty()
-            raise
+            raise _Ended from error
         if "digest" in document and document["digest"] != digest(structure):
             message = (
-                "the digest does not belong to this graph and these parameters; restore the document, or "
-                "remove the digest if the change was intended"
+                "the digest does not belong to this graph and these parameters; restore the document, or run "
+                "`deepstruct format --digests` if the change was intended"
             )
             self.note(Fault("DIGEST_MISMATCH", "/digest", message))
-        self.raise_if_faulty()
-        return Reading(structure, weights, tuple(self.warnings))
+        return Reading(structure, weights, tuple(self.notes))
 
     def relate(self, parts: dict[str, Any]) -> None:
         """Notes faults between those parts that could be read, as far as faults of other parts are not their cause."""
@@ -113,21 +136,17 @@ class _Reader:
         self.note(*found.faults)
 
     def note(self, *faults: Fault) -> None:
-        """Keeps faults; too many errors end the reading, of too many warnings the first are kept."""
+        """Keeps faults; too many errors end the reading, of too many others the first are kept."""
         for fault in faults:
             if fault.severity == "error":
                 self.faults.append(fault)
                 self.wrong.add(fault.pointer)
-            elif len(self.warnings) < _MOST:
-                self.warnings.append(fault)
+            elif len(self.notes) < _MOST:
+                self.notes.append(fault)
         if len(self.faults) > _MOST:
             message = f"more than {_MOST} faults; nothing behind them was looked at"
             self.faults.append(Fault("LIMIT_EXCEEDED", "", message))
-            self.raise_if_faulty()
-
-    def raise_if_faulty(self) -> None:
-        if self.faults:
-            raise DocumentError("document", [*self.faults, *self.warnings])
+            raise _Ended
 
     def member(self, owner: dict[str, Any], key: str, kind: type, place: str, default: Any = None) -> Any:
         """`owner[key]` if it is of `kind`; else a fault and an empty value. A missing key gives the default."""
@@ -137,7 +156,7 @@ class _Reader:
             self.wrong.add(place + pointer(key))
             return kind()
         if not isinstance(value, kind):
-            message = f"must be {_JSON_NAMES[kind]}, not {value!r:.60}"
+            message = f"must be {_JSON_NAMES[kind]}, not {_shown(value)}"
             self.note(Fault("TYPE_MISMATCH", place + pointer(key), message))
             return kind()
         return value
@@ -145,8 +164,9 @@ class _Reader:
     def unknown(self, owner: dict[str, Any], known: Collection[str], place: str) -> dict[str, Any]:
         """Members this version does not know, with a warning for each; ``extensions`` is made for them."""
         extra = {key: value for key, value in owner.items() if key not in known}
-        self.member(owner, "extensions", dict, place, {})
-        for key in extra.keys() - {"extensions"}:
+        for name in self.member(owner, "extensions", dict, place, {}):
+            self.extended.setdefault(name, place + pointer("extensions", name))
+        for key in (key for key in extra if key != "extensions"):
             hint = did_you_mean(key, known)
             message = f"this version has no member {key!r:.60} here; it is kept but not understood{hint}"
             self.note(Fault("UNEXPECTED_PROPERTY", place + pointer(key), message, "warning"))
@@ -170,9 +190,27 @@ class _Reader:
             message = f"the document cannot be read without the extension {name!r:.60}, which is unknown here"
             self.note(Fault("UNSUPPORTED_EXTENSION", place, message))
         extra: dict[str, Any] = {"extensions_used": used} if used else {}
-        if any(warning.code == "UNKNOWN_MINOR_VERSION" for warning in self.warnings):
+        if any(note.code == "UNKNOWN_MINOR_VERSION" for note in self.notes):
             extra |= {key: document[key] for key in ("version", "min_version") if key in document}
         return extra
+
+    def undeclared(self, document: dict[str, Any]) -> None:
+        """Notes extensions that are unknown, and where the list of them is not that of what occurs."""
+        listed = document.get("extensions_used")
+        used = [name for name in listed if isinstance(name, str)] if isinstance(listed, list) else []
+        for position, name in enumerate(used):
+            place = pointer("extensions_used", position)
+            if place in self.wrong:
+                continue
+            if name not in self.extended:
+                self.note(Fault("UNUSED_EXTENSION", place, f"no object has data of {name!r:.60}", "hint"))
+            else:
+                message = f"the extension {name!r:.60} is not known here; its data are kept, but not checked"
+                self.note(Fault("UNKNOWN_EXTENSION", place, message, "info"))
+        for name, place in self.extended.items():
+            if name not in used:
+                message = f"the extension {name!r:.60} is not in extensions_used"
+                self.note(Fault("UNDECLARED_EXTENSION", place, message, "warning"))
 
     def graph(self, graph: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
         opset = self.member(graph, "opset", dict, "/graph")
@@ -220,7 +258,7 @@ class _Reader:
 
     def function(self, value: Any, place: str) -> Any:
         if not isinstance(value, dict):
-            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {_shown(value)}"))
             return None
         opset = self.member(value, "opset", dict, place)
         defaults = self.member(value, "defaults", dict, place, {})
@@ -249,7 +287,7 @@ class _Reader:
 
     def value_info(self, value: Any, place: str) -> Any:
         if not isinstance(value, dict):
-            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {_shown(value)}"))
             return None
         shape = value.get("shape")
         if shape is not None and not isinstance(shape, list):
@@ -270,7 +308,7 @@ class _Reader:
 
     def node(self, value: Any, place: str, opset: dict[str, Any]) -> Any:
         if not isinstance(value, dict):
-            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {_shown(value)}"))
             return None
         op_type = self.member(value, "op", str, place)
         domain = self.member(value, "domain", str, place, "")
@@ -290,8 +328,8 @@ class _Reader:
             scope=self.member(value, "scope", str, place, ""),
             extra=self.unknown(value, members.NODE, place),
         )
-        if node is None:
-            self.unread.update(name for name in outputs if isinstance(name, str))
+        if node is None or place + "/outputs" in self.wrong:
+            self.unread.update(_strings(value.get("outputs")))
         return node
 
     def attributes(self, values: dict[str, Any], kinds: Mapping[str, str], place: str, opset: Any) -> dict[str, Any]:
@@ -328,7 +366,7 @@ class _Reader:
             if isinstance(value, dict):
                 parameter = self.parameter(name, value, place)
             else:
-                self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {value!r:.60}"))
+                self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {_shown(value)}"))
             if parameter is None:
                 self.unread.add(name)
             else:
@@ -358,7 +396,7 @@ class _Reader:
             return None
         described = value["mask"]
         if not isinstance(described, dict):
-            raise DocumentError("mask", [Fault("TYPE_MISMATCH", "", f"must be an object, not {described!r:.60}")])
+            raise DocumentError("mask", [Fault("TYPE_MISMATCH", "", f"must be an object, not {_shown(described)}")])
         mask_extra = self.unknown(described, members.MASK, place + "/mask")
         if mask_extra:
             extra["mask"] = mask_extra
@@ -399,6 +437,17 @@ class _Reader:
         if weights_extra:
             extra["weights"] = weights_extra
         return WeightsReference(uri=uri, layout=str(value.get("layout")), digest=digest or None)
+
+
+def _strings(value: Any) -> list[str]:
+    """Strings that stand in a value as elements, as keys, or as itself."""
+    found = [value] if isinstance(value, str) else value if isinstance(value, (list, dict)) else []
+    return [item for item in found if isinstance(item, str)]
+
+
+def _shown(value: Any) -> str:
+    """The beginning of a value, as JSON spells the constants."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else f"{value!r:.60}"
 
 
 def _is_graph(value: Any) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 import rfc8785
 
-from deepstruct import attributes, encoding, migrations
+from deepstruct import attributes, canonical, encoding, migrations
 from deepstruct.frozen import FrozenMapping, thaw
 from deepstruct.losses import Loss
 from deepstruct.mask import Mask
@@ -38,12 +38,10 @@ class WeightsReference:
 
 
 def to_json(structure: Structure, weights: WeightsReference | None = None) -> dict[str, Any]:
-    """The document of a structure, masks in their smallest encoding, ready for `jsonprofile.layout`."""
+    """The document of a structure in canonical order, masks in their smallest encoding, for `jsonprofile.layout`."""
     document: dict[str, Any] = {
         "$schema": SCHEMA_URN,
         "format": FORMAT,
-        "version": str(migrations.CURRENT),
-        "min_version": str(migrations.CURRENT),
         "generator": {"name": "deepstruct", "version": __version__},
         "extensions_used": [],
         "extensions_required": [],
@@ -58,16 +56,17 @@ def to_json(structure: Structure, weights: WeightsReference | None = None) -> di
             "layout": weights.layout,
             **({"digest": weights.digest} if weights.digest else {}),
         }
+    document |= {"version": migrations.lowest(document), "min_version": f"{migrations.CURRENT.major}.0.0"}
     extra = {key: value for key, value in structure.extra.items() if key != "weights" or weights is not None}
-    return _with_extra(document, extra)
+    return canonical.ordered(_with_extra(document, extra), [p.name for p in structure.parameters])
 
 
 def unplaced(structure: Structure) -> list[Loss]:
-    """The loss of unknown members about weights where a document is written without weights."""
+    """The loss of unknown members about weights where what is written has no object for them."""
     if "weights" not in structure.extra:
         return []
     names = ", ".join(sorted(structure.extra["weights"]))
-    return [Loss("unknown members", "weights", f"there are no weights to say {names} of")]
+    return [Loss("unknown members", "weights", f"there is no object about weights that could hold {names}")]
 
 
 def digest(structure: Structure) -> str:
@@ -100,14 +99,13 @@ def _with_extra(document: dict[str, Any], extra: Any) -> dict[str, Any]:
 def _graph(structure: Structure) -> dict[str, Any]:
     graph: dict[str, Any] = {
         "name": structure.name,
-        "opset": dict(sorted(structure.opset.items())),
+        "opset": dict(structure.opset),
         "attributes": thaw(structure.attributes),
         "inputs": [_value_info(value) for value in structure.inputs],
         "outputs": [_value_info(value) for value in structure.outputs],
     }
     if structure.constants:
-        names = sorted(structure.constants)
-        graph["constants"] = {name: attributes.tensor_to_json(structure.constants[name]) for name in names}
+        graph["constants"] = {name: attributes.tensor_to_json(value) for name, value in structure.constants.items()}
     if structure.functions:
         graph["functions"] = [_function(function) for function in structure.functions]
     graph["nodes"] = [_node(node, structure.opset) for node in structure.nodes]
@@ -119,12 +117,16 @@ def _value_info(value: ValueInfo) -> dict[str, Any]:
 
 
 def _node(node: Node, opset: Mapping[str, int]) -> dict[str, Any]:
-    result: dict[str, Any] = {"name": node.name, "op": node.op_type}
+    result: dict[str, Any] = {
+        "name": node.name,
+        "op": node.op_type,
+        "inputs": list(node.inputs),
+        "outputs": list(node.outputs),
+    }
     if node.domain:
         result["domain"] = node.domain
     if node.overload:
         result["overload"] = node.overload
-    result |= {"inputs": list(node.inputs), "outputs": list(node.outputs)}
     if node.attributes:
         kinds = attributes.kinds(node.domain, node.op_type, opset)
         result["attributes"] = _attributes(node.attributes, kinds, opset)
@@ -134,7 +136,7 @@ def _node(node: Node, opset: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _attributes(values: Mapping[str, AttributeValue], kinds: Mapping[str, str], opset: Mapping[str, int]) -> Any:
-    return {name: _attribute(value, kinds.get(name), opset) for name, value in sorted(values.items())}
+    return {name: _attribute(value, kinds.get(name), opset) for name, value in values.items()}
 
 
 def _attribute(value: AttributeValue, kind: str | None, opset: Mapping[str, int]) -> Any:
@@ -157,27 +159,31 @@ def _subgraph(graph: Graph, opset: Mapping[str, int]) -> dict[str, Any]:
 
 
 def _function(function: Function) -> dict[str, Any]:
-    result: dict[str, Any] = {"name": function.name, "domain": function.domain}
-    if function.overload:
-        result["overload"] = function.overload
-    result |= {
-        "opset": dict(sorted(function.opset.items())),
+    result: dict[str, Any] = {
+        "name": function.name,
+        "domain": function.domain,
+        "opset": dict(function.opset),
         "inputs": list(function.inputs),
         "outputs": list(function.outputs),
+        "nodes": [_node(node, function.opset) for node in function.nodes],
     }
+    if function.overload:
+        result["overload"] = function.overload
     if function.attributes:
         result["attributes"] = list(function.attributes)
     if function.defaults:
         result["defaults"] = _attributes(function.defaults, {}, function.opset)
-    result["nodes"] = [_node(node, function.opset) for node in function.nodes]
     return _with_extra(result, function.extra)
 
 
 def _parameter(parameter: Parameter, encode: Any) -> dict[str, Any]:
     result: dict[str, Any] = {"dtype": parameter.dtype, "shape": list(parameter.shape)}
     mask = parameter.mask
-    if mask is None and "mask" in parameter.extra:  # members of a full mask that this version does not know
+    claim = parameter.sparsity_structure
+    if mask is None and (claim is not None or "mask" in parameter.extra):  # what is said of a full mask
         mask = Mask.full(parameter.shape)
     if mask is not None:
         result["mask"] = encode(mask)
+        if claim is not None:
+            result["mask"]["sparsity_structure"] = claim.to_json()
     return _with_extra(result, parameter.extra)

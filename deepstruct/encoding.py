@@ -26,7 +26,7 @@ Encoding = Literal["full", "coo", "bitmap", "delta-varint"]
 ENCODINGS: tuple[str, ...] = get_args(Encoding)
 COMPRESSIONS = ("none", "deflate")
 
-_BLOCK = 1 << 20  # bytes inflated at a time
+_BLOCK = 1 << 17  # bytes inflated at a time, so that what they decode to stays in the processor's cache
 _EXHAUSTIVE = 1 << 18  # bytes; of larger payloads samples are compressed first
 _SMALL = 1 << 12  # payloads up to this size are small enough to try everything
 _COO_LIMIT = 64  # above this many indices plain JSON never beats the packed encodings
@@ -174,7 +174,7 @@ def decode(value: Mapping[str, Any], shape: tuple[int, ...], limits: Limits | No
     if "digest" in value and value["digest"] != mask.digest():
         message = (
             "the digest does not belong to this mask; the data was changed or damaged. "
-            "Restore it, or remove the digest if the change was intended"
+            "Restore it, or run `deepstruct format --digests` if the change was intended"
         )
         faults.append(Fault("DIGEST_MISMATCH", "/digest", message))
     if faults:
@@ -192,11 +192,11 @@ def _read_members(value: Mapping[str, Any], shape: tuple[int, ...]) -> _Payload:
     if "encoding" not in value:
         faults.append(Fault("MISSING_PROPERTY", "", "the member 'encoding' is missing"))
     elif encoding not in ENCODINGS:
-        message = f"{encoding!r:.40} is none of {', '.join(ENCODINGS)}"
+        message = f"{encoding!r:.40} is no known encoding ({', '.join(ENCODINGS)})"
         faults.append(Fault("UNKNOWN_ENCODING", "/encoding", message))
     compression = value.get("compression", "none")
     if compression not in COMPRESSIONS:
-        message = f"{compression!r:.40} is none of {', '.join(COMPRESSIONS)}"
+        message = f"{compression!r:.40} is no known compression ({', '.join(COMPRESSIONS)})"
         faults.append(Fault("UNKNOWN_ENCODING", "/compression", message))
     nnz = value.get("nnz")
     if "nnz" not in value:
@@ -284,13 +284,16 @@ def _decode_packed(payload: _Payload) -> Mask:
         for gaps in leb128.decode(_inflated(raw, payload, longest)):
             if float(gaps.sum(dtype=np.float64)) + gaps.size > size - 1 - position:
                 raise _wrong("MASK_INDEX_OUT_OF_RANGE", "/data", f"a gap leads behind the {size} elements")
-            indices = np.cumsum(gaps + 1) + position
+            gaps += 1
+            gaps[0] += position
+            indices = np.cumsum(gaps, out=gaps)
             set_bits(bits, indices)
             position = int(indices[-1])
     except ValueError as error:
         if isinstance(error, DocumentError):
             raise
         raise _wrong("MASK_DATA", "/data", f"not a delta-varint sequence: {error}") from error
+    bits.flags.writeable = False
     return blocks.expand(Mask(payload.grid, bits), payload.block_shape)
 
 
@@ -298,6 +301,7 @@ def _collect(parts: Iterator[NDArray[np.uint8]], expected: int) -> NDArray[np.ui
     packed = np.concatenate([np.empty(0, dtype=np.uint8), *parts])
     if packed.size != expected:
         raise _wrong("MASK_SIZE", "/data", f"the bitmap has {packed.size} bytes, the shape takes {expected}")
+    packed.flags.writeable = False
     return packed
 
 
@@ -309,18 +313,21 @@ def _inflated(raw: bytes, payload: _Payload, longest: int) -> Iterator[NDArray[n
         for start in range(0, len(raw), _BLOCK):
             yield np.frombuffer(raw, dtype=np.uint8)[start : start + _BLOCK]
         return
-    inflater, produced, pending = zlib.decompressobj(), 0, raw
+    inflater, produced, taken, pending = zlib.decompressobj(), 0, 0, b""
     try:
         while not inflater.eof:
+            if not pending:
+                pending = raw[taken : taken + _BLOCK]
+                taken += len(pending)
             block = inflater.decompress(pending, _BLOCK)
             produced += len(block)
             if produced > longest:
                 raise _wrong("MASK_SIZE", "/data", f"inflates to more than the {longest} bytes a mask takes")
-            if not block and not inflater.unconsumed_tail and not inflater.eof:
+            if not block and not pending and not inflater.eof:
                 raise _wrong("MASK_DATA", "/data", "the deflate stream is truncated")
             pending = inflater.unconsumed_tail
             yield np.frombuffer(block, dtype=np.uint8)
     except zlib.error as error:
         raise _wrong("MASK_DATA", "/data", f"not a zlib stream (RFC 1950): {error}") from error
-    if inflater.unused_data:
+    if inflater.unused_data or taken < len(raw):
         raise _wrong("MASK_DATA", "/data", "there are bytes behind the deflate stream")

@@ -88,7 +88,7 @@ def examine(content: bytes, limits: Limits | None = None) -> tuple[Any, list[Fau
     if levels > limits.depth:
         fault = _limit(f"{levels} levels of nesting", limits, "depth")
         return None, [_at(fault, text, _too_deep(text, limits.depth))]
-    suspicious = parser.suspicious or _SURROGATE.search(text) is not None
+    suspicious = parser.suspicious or ("\\u" in text and _SURROGATE.search(text) is not None)
     return value, list(itertools.islice(_breaches(value), _MOST)) if suspicious else []
 
 

@@ -51,16 +51,19 @@ def decode(blocks: Iterable[NDArray[np.uint8]]) -> Iterator[NDArray[np.int64]]:
 def _decode_complete(stream: NDArray[np.uint8], ends: NDArray[np.int64]) -> NDArray[np.int64]:
     if ends.size == stream.size:
         return stream.astype(np.int64)
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    lengths = ends - starts + 1
+    lengths = np.diff(ends, prepend=-1)
+    long = np.flatnonzero(lengths > 1)
+    last, lengths = ends[long], lengths[long]
     longest = int(lengths.max())
     if longest > MAX_BYTES:
         raise ValueError(f"a number has more than {MAX_BYTES} bytes")
-    values = np.zeros(ends.size, dtype=np.int64)
-    for position in range(longest):
-        present = lengths > position
-        septets = (stream[starts[present] + position] & 0x7F).astype(np.int64)
-        values[present] |= septets << (7 * position)
-    if bool(((stream[ends] == 0) & (lengths > 1)).any()):
+    if bool((stream[last] == 0).any()):
         raise ValueError("a number is not in its shortest form")
+    composed = np.zeros(long.size, dtype=np.int64)
+    for position in range(longest):
+        present = np.flatnonzero(lengths > position)
+        septets = (stream[last[present] - lengths[present] + 1 + position] & 0x7F).astype(np.int64)
+        composed[present] |= septets << (7 * position)
+    values = stream[ends].astype(np.int64)
+    values[long] = composed
     return values

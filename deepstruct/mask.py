@@ -16,6 +16,7 @@ from deepstruct.errors import Fault, StructureError
 
 MAX_RANK = 64  # numpy's and torch's own limit
 MAX_ELEMENTS = 2**48
+_DENSE = 32  # entries for each one that exists, up to which setting them one byte each is faster
 _SLAB = 2**15  # bytes of bits that are unpacked at a time, so that they stay in the processor's cache
 
 
@@ -36,7 +37,8 @@ class Mask:
 
         Args:
             shape: of the parameter.
-            packed: uint8 ``[ceil(size / 8)]``, row-major bits, least significant first, padding bits 0.
+            packed: uint8 ``[ceil(size / 8)]``, row-major bits, least significant first, padding bits 0. It is copied
+                unless it owns its memory and is read-only already.
 
         Raises:
             StructureError: the shape is invalid, the length is wrong, or a padding bit is set.
@@ -58,7 +60,8 @@ class Mask:
             )
         if size % 8 and packed[-1] >> (size % 8):
             raise StructureError("mask", [Fault("MASK_PADDING_NONZERO", "", "bits behind the last element must be 0")])
-        self._packed: NDArray[np.uint8] = packed.copy()
+        handed_over = packed.base is None and not packed.flags.writeable and packed.flags.c_contiguous
+        self._packed: NDArray[np.uint8] = packed if handed_over else packed.copy()
         self._packed.flags.writeable = False
 
     @classmethod
@@ -232,8 +235,10 @@ def _wrong_type(message: str) -> StructureError:
 
 def count(packed: NDArray[np.uint8]) -> int:
     """Number of bits that are set in uint8 ``[n]``, in memory that does not grow with it."""
-    starts = range(0, packed.size, 1 << 20)
-    return sum(int(np.bitwise_count(packed[start : start + (1 << 20)]).sum(dtype=np.int64)) for start in starts)
+    words = packed[: packed.size & -8].view(np.uint64)
+    starts = range(0, words.size, 1 << 17)
+    counts = (np.bitwise_count(words[start : start + (1 << 17)]).sum(dtype=np.int64) for start in starts)
+    return sum(map(int, counts)) + int(np.bitwise_count(packed[packed.size & -8 :]).sum(dtype=np.int64))
 
 
 def strides(shape: tuple[int, ...]) -> list[int]:
@@ -250,9 +255,14 @@ def set_bits(packed: NDArray[np.uint8], indices: NDArray[np.integer[Any]]) -> No
     """
     if not indices.size:
         return
-    byte = indices >> 3
-    first = np.flatnonzero(np.diff(byte, prepend=-1))
-    packed[byte[first]] |= np.bitwise_or.reduceat(np.left_shift(1, indices & 7).astype(np.uint8), first)
+    start, stop = int(indices[0]) >> 3, (int(indices[-1]) >> 3) + 1
+    if 8 * (stop - start) <= _DENSE * indices.size:
+        entries = np.zeros(8 * (stop - start), dtype=np.bool_)
+        entries[indices - 8 * start] = True
+        packed[start:stop] |= np.packbits(entries, bitorder="little")
+    else:
+        bits = np.left_shift(np.uint8(1), (indices & 7).astype(np.uint8))
+        np.bitwise_or.at(packed, indices >> 3, bits)
 
 
 def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
@@ -261,12 +271,17 @@ def check_shape(shape: Sequence[int]) -> tuple[int, ...]:
     Raises:
         StructureError: it is anything else, or its element count does not fit into 63 bits.
     """
-    dims = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, (str, bytes)) else None
-    if dims is None or not all(isinstance(d, int) and not isinstance(d, bool) and d >= 0 for d in dims):
-        raise StructureError(
-            "shape",
-            [Fault("TYPE_MISMATCH", "", f"a shape is a list of non-negative integers, not {shape!r:.80}")],
-        )
+    if not isinstance(shape, Sequence) or isinstance(shape, (str, bytes)):
+        message = f"a shape is a list of non-negative integers, not {shape!r:.80}"
+        raise StructureError("shape", [Fault("TYPE_MISMATCH", "", message)])
+    dims = tuple(shape)
+    wrong = [
+        Fault("TYPE_MISMATCH", f"/{axis}", f"an extent is a non-negative integer, not {extent!r:.80}")
+        for axis, extent in enumerate(dims)
+        if not isinstance(extent, int) or isinstance(extent, bool) or extent < 0
+    ]
+    if wrong:
+        raise StructureError("shape", wrong)
     if len(dims) > MAX_RANK or math.prod(dim for dim in dims if dim) > MAX_ELEMENTS:
         message = f"more than {MAX_RANK} dimensions or 2^48 elements: {str(dims)[:80]}"
         raise StructureError("shape", [Fault("LIMIT_EXCEEDED", "", message)])

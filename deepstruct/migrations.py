@@ -17,6 +17,11 @@ Step = tuple[str, str, Callable[[dict[str, Any]], dict[str, Any]]]
 STEPS: tuple[Step, ...] = ()
 """(from version, to version, pure function document -> document), oldest first; 1.0.0 is the first version."""
 
+Addition = tuple[str, Callable[[dict[str, Any]], bool]]
+
+ADDITIONS: tuple[Addition, ...] = ()
+"""(minor version of the current major, whether a document has a member that it added), oldest first."""
+
 
 def check(document: dict[str, Any]) -> list[Fault]:
     """What the version fields of a document mean for this reader: errors, or a warning, or nothing.
@@ -52,6 +57,12 @@ def check(document: dict[str, Any]) -> list[Fault]:
 def is_newer(version: semantic_version.Version) -> bool:
     """Whether a version has a newer minor than this package, so that fields may be unknown."""
     return bool(version.truncate("minor") > CURRENT.truncate("minor"))
+
+
+def lowest(document: dict[str, Any]) -> str:
+    """The lowest version that can hold a document of the current version; its own version fields do not count."""
+    versions = [f"{CURRENT.major}.0.0", *(version for version, has_any in ADDITIONS if has_any(document))]
+    return versions[-1]
 
 
 def migrate(

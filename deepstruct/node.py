@@ -125,8 +125,8 @@ class Node:
 
     @property
     def references(self) -> tuple[str, ...]:
-        """The parameters that attributes refer to."""
-        values = (value if isinstance(value, tuple) else (value,) for value in self.attributes.values())
+        """The parameters that attributes refer to, in the order of the attributes' names."""
+        values = (value if isinstance(value, tuple) else (value,) for _, value in sorted(self.attributes.items()))
         return tuple(item.name for items in values for item in items if isinstance(item, ParameterReference))
 
     @property
@@ -258,11 +258,14 @@ def check_attribute(value: Any) -> AttributeValue:
         OverflowError: a number does not fit into int64 or float32.
     """
     if isinstance(value, (AttributeReference, EmptyList)):
-        if value.kind not in KINDS:
-            raise TypeError(f"{value.kind!r:.40} is no type of ONNX attributes")
+        if value.kind not in KINDS or (isinstance(value, EmptyList) and not value.kind.endswith("S")):
+            what = "a type of lists" if isinstance(value, EmptyList) else "a type"
+            raise TypeError(f"{value.kind!r:.40} is not {what} of ONNX attributes")
         return value
     if isinstance(value, tuple):
         types = set(map(type, value))
+        if len({item.sparse if isinstance(item, ParameterReference) else False for item in value}) > 1:
+            raise TypeError("a list holds dense tensors or sparse ones")
         if len({_ALIKE.get(found, found) for found in types}) > 1:
             raise TypeError(f"{value!r:.60} mixes types")
         if types == {float}:

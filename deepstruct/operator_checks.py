@@ -44,7 +44,8 @@ def faults(node: Node, opset: Mapping[str, int], functions: Collection[tuple[str
         return
     operator = operators.lookup(node.domain, node.op_type, version)
     if operator is None:
-        hint = did_you_mean(node.op_type, operators.names(node.domain))
+        names = operators.names(node.domain)
+        hint = "; a newer one has" if node.op_type in names else did_you_mean(node.op_type, names)
         yield Fault("UNKNOWN_OPERATOR", "/op", f"opset {version} has no operator {node.op_type!r:.60}{hint}")
         return
     if operator.deprecated:
@@ -59,7 +60,8 @@ def faults(node: Node, opset: Mapping[str, int], functions: Collection[tuple[str
         count = len(getattr(node, side))
         if not least <= count <= most:
             allowed = str(least) if least == most else f"{least} to {most if most < 2**31 - 1 else 'any number of'}"
-            yield Fault("OPERATOR_ARITY", f"/{side}", f"{node.op_type} takes {allowed} {side}, not {count}")
+            noun = side.removesuffix("s") if allowed == "1" else side
+            yield Fault("OPERATOR_ARITY", f"/{side}", f"{node.op_type} has {allowed} {noun}, not {count}")
         for position, name in enumerate(getattr(node, side)[:least]):
             if not name and position not in optional:
                 yield Fault("OPERATOR_ARITY", f"/{side}/{position}", f"{node.op_type} cannot do without this one")

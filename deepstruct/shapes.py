@@ -48,6 +48,8 @@ _SAME_AS_FIRST = [
     "Tanh",
     "ThresholdedRelu",
 ]
+_MOST_EXTENTS = 64  # of a shape; one that has more counts as unknown
+_LARGEST_EXTENT = 2**53 - 1
 _FIRST_OPSET = 8  # until then, operators broadcast by an attribute
 _SEVERAL_DTYPES = ("Dropout", "Pow")
 _BROADCASTING = ["Add", "Div", "Max", "Mean", "Min", "Mod", "Mul", "Pow", "PRelu", "Sub", "Sum"]
@@ -68,7 +70,7 @@ def faults(draft: Draft) -> Iterable[Fault]:
     if type(version) is not int or version < _FIRST_OPSET:
         return
     tensors = [value for value in draft.inputs if value is not None and not value.containers]
-    known: dict[str, Shape] = {value.name: value.shape for value in tensors}
+    known: dict[str, Shape] = {value.name: value.shape for value in tensors if len(value.shape or ()) <= _MOST_EXTENTS}
     known |= {parameter.name: parameter.shape for parameter in draft.parameters}
     known |= {name: constant.shape for name, constant in draft.constants.items()}
     types = {value.name: value.dtype for value in tensors if value.dtype is not None}
@@ -222,7 +224,7 @@ def _product(dims: tuple[Dimension, ...]) -> Dimension:
         if not isinstance(dim, int):
             return None
         product *= dim
-    return product
+    return product if product <= _LARGEST_EXTENT else None
 
 
 _RULES: dict[str, Rule] = {

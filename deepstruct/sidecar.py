@@ -110,7 +110,7 @@ def faults(path: Path, structure: Structure, layout: str, digest: str | None) ->
     except UnreadableFileError:
         raise
     except MalformedFileError as error:
-        return [Fault("WEIGHTS_FILE", "/weights/uri", str(error))]
+        return [Fault("WEIGHTS_FILE", "/weights/uri", error.reason)]
 
 
 class _Stored:
@@ -137,7 +137,8 @@ class _Stored:
         ]
         yield from found
         if not found and digest is not None and self.weights.digest() != digest:
-            yield Fault("DIGEST_MISMATCH", "/weights/digest", "their digest differs; restore the file")
+            message = "the digest does not belong to these weights; restore the file"
+            yield Fault("DIGEST_MISMATCH", "/weights/digest", message)
 
     def _wrong_tensors(self) -> Iterator[Fault]:
         known = {parameter.name for parameter in self.structure.parameters}
@@ -187,8 +188,7 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
             pairs: list[tuple[str, Any]] = json.loads(file.read(length), object_pairs_hook=_Pairs)
-    header = {name: dict(entry) for name, entry in pairs}
-    if len(header) != len(pairs):
+    header = {name: dict(entry) for name, entry in pairs if name != "__metadata__"}
+    if len({name for name, _ in pairs}) != len(pairs):
         raise MalformedFileError(str(path), "no valid safetensors file: a tensor name occurs twice")
-    header.pop("__metadata__", None)
     return header, 8 + length

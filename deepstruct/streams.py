@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from deepstruct import files, formats
+from deepstruct import files
 from deepstruct.errors import DeepstructError, UsageError
 
 
@@ -57,6 +57,8 @@ def target(name: str, format_name: str | None) -> Iterator[Path]:
         return
     if format_name is None:
         raise UsageError("standard output has no suffix: name the format with --to")
+    from deepstruct import formats
+
     with tempfile.TemporaryDirectory(prefix="deepstruct-") as folder:
         path = Path(folder) / f"standard-output{formats.by_name(format_name).suffixes[0]}"
         with _called("standard output", path):

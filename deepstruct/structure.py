@@ -198,6 +198,11 @@ class Structure:
         found.raise_if_any()
         object.__setattr__(self, "parameters", self._in_order_of_use())
 
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """Names of values, parameters and constants that a node takes or that leave the graph."""
+        return frozenset({*self._uses(), *(value.name for value in self.outputs)})
+
     def _in_order_of_use(self) -> tuple[Parameter, ...]:
         order: dict[str, int] = {}
         for name in self._uses():

@@ -57,7 +57,7 @@ class Tensor:
         if element is float:
             exact = np.array(self.data, dtype=np.float64)
             with np.errstate(over="ignore"):
-                rounded = exact.astype(dtypes.to_numpy(self.dtype)).astype(np.float64)
+                rounded = _to_odd(exact, self.dtype).astype(dtypes.to_numpy(self.dtype)).astype(np.float64)
             if (np.isnan(rounded) != np.isnan(exact)).any() or (np.isinf(rounded) != np.isinf(exact)).any():
                 raise self._error("INVALID_VALUE", "/data", f"an element does not fit into {self.dtype}")
             object.__setattr__(self, "data", tuple(rounded.tolist()))
@@ -99,6 +99,21 @@ class Tensor:
     @staticmethod
     def _error(code: str, pointer: str, message: str) -> StructureError:
         return StructureError("tensor", [Fault(code, pointer, message)])
+
+
+def _to_odd(exact: NDArray[np.float64], dtype: str) -> NDArray[Any]:
+    """Float64 ``[n]`` for a cast to `dtype` that goes by way of float32, so that it rounds but once.
+
+    What is no float32 becomes that of its two neighbours whose last bit is 1 (rounding to odd, Boldo & Melquiond 2008),
+    which the next rounding takes to neither side wrongly. float8_e8m0fnu has a rounding of its own.
+    """
+    if dtype in ("float64", "float32", "float8_e8m0fnu"):
+        return exact
+    near = exact.astype(np.float32)
+    truncated = np.where(np.abs(near.astype(np.float64)) > np.abs(exact), np.nextafter(near, np.float32(0)), near)
+    inexact = np.isfinite(exact) & (truncated.astype(np.float64) != exact)
+    odd: NDArray[np.float32] = (truncated.view(np.uint32) | inexact.astype(np.uint32)).view(np.float32)
+    return odd
 
 
 def _element_type(dtype: str) -> type:

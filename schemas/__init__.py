@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 VERSIONS = ("1.0.0",)
@@ -16,7 +16,7 @@ def text(name: str) -> str:
     Raises:
         FileNotFoundError: there is none.
     """
-    return files(__name__).joinpath(name).read_text(encoding="utf-8")
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
 @cache
