@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import SAMPLES, chains, feed_forward, masks
 
 from deepstruct import Mask, Node, Parameter, Structure, ValueInfo
 from deepstruct.comparison import Connections, Difference, compare
+from deepstruct.structure import Function
+from deepstruct.testing import SAMPLES, chains, feed_forward, masks
 
 
 def changes(found: Difference) -> dict[str, tuple[Any, ...]]:
@@ -116,3 +117,29 @@ def test_another_scope_is_no_other_connection() -> None:
     assert found.layers == ()
     assert found.connections == Connections(6, 0, 0)
     assert found.nodes["changed"] == ("node0",)
+
+
+def test_another_function_is_a_difference() -> None:
+    def calling(operator: str) -> Structure:
+        nodes = (Node("inner", operator, ("a",), ("b",)),)
+        function = Function(name="f", domain="own", inputs=("a",), outputs=("b",), opset={"": 20}, nodes=nodes)
+        return Structure(
+            opset={"": 20, "own": 1},
+            functions=(function,),
+            nodes=(Node("call", "f", ("x",), ("y",), domain="own"),),
+            inputs=(ValueInfo("x", "float32", (3,)),),
+            outputs=(ValueInfo("y", "float32", (3,)),),
+        )
+
+    assert compare(calling("Relu"), calling("Relu")).equal
+    found = compare(calling("Relu"), calling("Tanh"))
+    assert not found.equal
+    assert found.graph == ("functions",)
+
+
+def test_density_of_a_layer_is_that_of_its_parameters_with_connections() -> None:
+    before = network(weight("a", 3, 2, kept=3), bias=True)
+    after = network(weight("a", 4, 2, kept=6), weight("b", 2, 4, kept=1))
+    first, second = compare(before, after).layers
+    assert (first.density_before, first.density_after) == (0.5, 0.75)
+    assert (second.density_before, second.density_after) == (None, 0.125)

@@ -13,13 +13,13 @@ import jsonschema
 import pytest
 import semantic_version
 from hypothesis import given
-from samples import SAMPLES, chains, feed_forward, with_weights
 
 import deepstruct
 from deepstruct import Node, Structure, Tensor, ValueInfo, document, jsonprofile, migrations, rewriting, schemas
 from deepstruct.errors import DocumentError
 from deepstruct.limits import Limits
-from deepstruct.validation import validate
+from deepstruct.testing import SAMPLES, chains, feed_forward, with_weights
+from deepstruct.validation.validate import validate
 
 
 def text(structure: Structure) -> bytes:
@@ -230,7 +230,7 @@ WRONG: list[tuple[str, Any, str, str]] = [
     ("/parameters/fc0.weight", [], "TYPE_MISMATCH", "/parameters/fc0.weight"),
     ("/parameters/fc0.weight/shape", [7], "MASK_COUNT_MISMATCH", "/parameters/fc0.weight/mask/nnz"),
     ("/parameters/fc0.weight/shape", [7, 10**12], "LIMIT_EXCEEDED", "/parameters/fc0.weight/mask"),
-    ("/parameters/fc0.weight/shape", [7, -5], "TYPE_MISMATCH", "/parameters/fc0.weight/shape"),
+    ("/parameters/fc0.weight/shape", [7, -5], "TYPE_MISMATCH", "/parameters/fc0.weight/shape/1"),
     ("/parameters/fc0.weight/shape", None, "TYPE_MISMATCH", "/parameters/fc0.weight/shape"),
     ("/parameters/fc0.weight/dtype", "float33", "UNKNOWN_DTYPE", "/parameters/fc0.weight/dtype"),
     ("/parameters/fc0.weight/mask", [], "TYPE_MISMATCH", "/parameters/fc0.weight/mask"),
@@ -315,6 +315,7 @@ def test_unknown_members_of_weights_go_with_the_weights(tmp_path: Path, suffix: 
     deepstruct.save(with_weights(feed_forward()), path)
     value = json.loads(path.read_text())
     value["weights"]["extensions"] = {"A_b": 1}
+    value["extensions_used"] = ["A_b"]
     path.write_text(json.dumps(value))
     report = deepstruct.convert(path, tmp_path / f"b.{suffix}", weights=False)
     assert [loss.what for loss in report.losses] == ["unknown members"]

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import masks, random_mask
 
 from deepstruct import Mask, blocks, leb128
 from deepstruct.encoding import ENCODINGS, decode, encode
 from deepstruct.errors import DocumentError
 from deepstruct.limits import Limits
+from deepstruct.testing import masks, random_mask
 
 
 @given(masks(), st.sampled_from([None, *ENCODINGS]))
