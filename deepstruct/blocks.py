@@ -63,15 +63,10 @@ def _narrow(sizes: list[int], axis: int, array: NDArray[np.bool_], offset: int) 
     sizes[axis] = int(np.gcd.reduce(changes, initial=sizes[axis]))
 
 
-def slabs(mask: Mask, multiple: int = 1) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """First row, and unpacked rows of the first axis, some at a time.
-
-    Args:
-        mask: with at least one entry and one axis.
-        multiple: the number of rows is a multiple of it, but for the last ones.
-    """
+def slabs(mask: Mask) -> Iterator[tuple[int, NDArray[np.bool_]]]:
+    """First row, and unpacked rows of the first axis, some at a time, of a mask that has entries and an axis."""
     row = mask.size // mask.shape[0]
-    rows = max(1, _SLAB // row // multiple) * multiple
+    rows = max(1, _SLAB // row)
     for start in range(0, mask.shape[0], rows):
         stop = min(start + rows, mask.shape[0])
         yield start, _rows(mask, start, stop)
@@ -80,13 +75,7 @@ def slabs(mask: Mask, multiple: int = 1) -> Iterator[tuple[int, NDArray[np.bool_
 def _rows(mask: Mask, start: int, stop: int) -> NDArray[np.bool_]:
     """Rows of the first axis as a bool array."""
     row = mask.size // mask.shape[0]
-    return _bits(mask, start * row, (stop - start) * row).reshape(stop - start, *mask.shape[1:])
-
-
-def _bits(mask: Mask, first: int, count: int) -> NDArray[np.bool_]:
-    """Bool ``[count]``: entries from a row-major index on."""
-    bits = np.unpackbits(mask.packed[first // 8 : (first + count + 7) // 8], bitorder="little")
-    return bits[first % 8 : first % 8 + count].view(np.bool_)
+    return mask.bits(start * row, stop * row).reshape(stop - start, *mask.shape[1:])
 
 
 def reduce(mask: Mask, block_shape: tuple[int, ...]) -> Mask:
@@ -141,7 +130,8 @@ def _expanded(
     together, repeats = max(1, _SLAB // (fine_row * block)), min(block, _SLAB // fine_row)
     for start in range(0, coarse.shape[axis], together):
         rows = min(together, coarse.shape[axis] - start)
-        lines = _bits(coarse, first + start * row, rows * row).reshape(rows, *inside)
+        begin = first + start * row
+        lines = coarse.bits(begin, begin + rows * row).reshape(rows, *inside)
         for along, size in enumerate((repeats, *block_shape[axis + 1 :])):
             if size > 1:
                 lines = np.repeat(lines, size, axis=along)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import graphlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from deepstruct import operator_checks, operators, shapes
 from deepstruct.errors import Fault, did_you_mean, pointer
 from deepstruct.node import AttributeReference, AttributeValue, Function, Graph, Node, ParameterReference, walk
+from deepstruct.scopes import Scope
 
 if TYPE_CHECKING:
     from deepstruct.structure import Parameter
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 
 _SHOWN = 20
+_SUGGESTIONS = 100  # of known names for unknown ones; more take too long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,27 +41,37 @@ class Draft:
     unread: frozenset[str] = frozenset()
 
 
-def faults(draft: Draft) -> list[Fault]:
+def faults(draft: Draft) -> Iterator[Fault]:
     """Every fault of a structure whose members are valid by themselves, with the document's pointers."""
-    found = [*_definitions(draft), *_opset(draft.opset, "/graph/opset")]
-    shared = {parameter.name for parameter in draft.parameters} | set(draft.constants)
-    functions = [function for function in draft.functions if function is not None]
-    checker = _Checker(draft, functions)
-    inputs = {value.name for value in draft.inputs if value is not None}
-    found += checker.scope(draft.nodes, "/graph", dict.fromkeys(shared | inputs, ""), draft.opset)
-    made = {name for node in draft.nodes if node is not None for name in node.outputs if name}
+    codes: set[str] = set()
+    broken: set[str] = set()
+    for fault in _faults_of_names(draft):
+        codes.add(fault.code)
+        if fault.pointer.startswith("/graph/nodes/"):
+            broken.add(fault.pointer.split("/", 4)[3])
+        yield fault
+    if not codes & _UNORDERED:
+        sound = [None if str(position) in broken else node for position, node in enumerate(draft.nodes)]
+        yield from shapes.faults(replace(draft, nodes=sound) if broken else draft)
+
+
+def _faults_of_names(draft: Draft) -> Iterator[Fault]:
+    """All faults but those of shapes and dtypes."""
+    yield from _definitions(draft)
+    yield from _opset(draft.opset, "/graph/opset")
+    checker = _Checker(draft)
+    names = [*(parameter.name for parameter in draft.parameters), *draft.constants]
+    shared = Scope(dict.fromkeys(names, ""))
+    inputs = [value.name for value in draft.inputs if value is not None]
+    whole = Scope(dict.fromkeys(inputs, ""), shared)
+    yield from checker.scope(draft.nodes, "/graph", whole, draft.opset)
     for position, value in enumerate(draft.outputs):
-        if value is not None and value.name not in made | inputs | shared | draft.unread:
-            found.append(_unresolved(value.name, pointer("graph", "outputs", position, "name"), made))
+        if value is not None and value.name not in whole and value.name not in draft.unread:
+            yield checker.unresolved(value.name, pointer("graph", "outputs", position, "name"), whole)
     for position, function in enumerate(draft.functions):
         if function is not None:
-            found += checker.function(function, pointer("graph", "functions", position), shared)
-    found += _calls(draft.functions)
-    if all(fault.code not in _UNORDERED for fault in found):
-        places = {fault.pointer.split("/")[3] for fault in found if fault.pointer.startswith("/graph/nodes/")}
-        sound = [None if str(position) in places else node for position, node in enumerate(draft.nodes)]
-        found += shapes.faults(replace(draft, nodes=sound) if places else draft)
-    return found
+            yield from checker.function(function, pointer("graph", "functions", position), shared)
+    yield from _calls(draft.functions)
 
 
 _UNORDERED = {"DUPLICATE_NAME", "GRAPH_CYCLE", "NODE_ORDER"}
@@ -81,18 +94,15 @@ def _definitions(draft: Draft) -> Iterator[Fault]:
         defined.setdefault(name, place)
 
 
-def _twice(name: str, place: str, first: str) -> Fault:
-    where = f" at {first}" if first else ""
-    return Fault("DUPLICATE_NAME", place, f"the value {name!r} is defined already{where}; every value has one origin")
-
-
-def _unresolved(name: str, place: str, known: Collection[str]) -> Fault:
-    return Fault("UNRESOLVED_REFERENCE", place, f"nothing is called {name!r:.200}{did_you_mean(name, known)}")
+def _twice(name: str, place: str, first: str | None) -> Fault:
+    where = f" at {first:.200}" if first else ""
+    message = f"the value {name!r:.80} is defined already{where}; every value has one origin"
+    return Fault("DUPLICATE_NAME", place, message)
 
 
 def _way(names: list[str]) -> str:
     """The names along a cycle, only the ends of a long one."""
-    shown = [repr(name) for name in names]
+    shown = [f"{name!r:.80}" for name in names]
     return " -> ".join(shown if len(shown) <= _SHOWN else [*shown[: _SHOWN // 2], "...", *shown[-_SHOWN // 2 :]])
 
 
@@ -111,9 +121,9 @@ def _opset(opset: Mapping[str, int], place: str) -> Iterator[Fault]:
 class _Checker:
     """Checks graphs, those within attributes, and the bodies of functions."""
 
-    def __init__(self, draft: Draft, functions: Sequence[Function]) -> None:
-        self.hints = _SHOWN  # more names to suggest than errors show take too long
-        self.functions = {function.key for function in functions}
+    def __init__(self, draft: Draft) -> None:
+        self.suggestions = _SUGGESTIONS
+        self.functions = {function.key for function in draft.functions if function is not None}
         self.parameters = {parameter.name for parameter in draft.parameters}
         self.unread = draft.unread
 
@@ -121,13 +131,12 @@ class _Checker:
         self,
         nodes: Sequence[Node | None],
         place: str,
-        outside: Mapping[str, str],
+        scope: Scope,
         opset: Mapping[str, int],
         function: Function | None = None,
     ) -> Iterator[Fault]:
-        """Faults of nodes, of a function or not, that see the names `outside`, which have their places as values."""
+        """Faults of nodes, of a function or not, that see the names of a scope; their own names are added to it."""
         names: set[str] = set()
-        available = dict(outside)
         producers = {name: i for i, node in enumerate(nodes) if node is not None for name in node.outputs if name}
         late: list[Fault] = []
         for position, node in enumerate(nodes):
@@ -135,28 +144,28 @@ class _Checker:
                 continue
             at = place + pointer("nodes", position)
             if node.name in names:
-                yield Fault("DUPLICATE_NAME", at + "/name", f"a node before is called {node.name!r} already")
+                yield Fault("DUPLICATE_NAME", at + "/name", f"a node before is called {node.name!r:.80} already")
             names.add(node.name)
             for number, name in enumerate(node.inputs):
-                if not name or name in available or name in self.unread:
+                if not name or name in scope or name in self.unread:
                     continue
                 origin = at + pointer("inputs", number)
                 if name in producers:
                     producer = nodes[producers[name]]
-                    by = "" if producer is None else f" {producer.name!r}"
-                    message = f"{name!r} comes from the later node{by}; nodes stand in topological order"
+                    by = "" if producer is None else f" {producer.name!r:.80}"
+                    message = f"{name!r:.80} comes from the later node{by}; nodes stand in topological order"
                     late.append(Fault("NODE_ORDER", origin, message))
                 else:
-                    self.hints -= 1
-                    yield _unresolved(name, origin, [*producers, *available] if self.hints >= 0 else ())
-            for fault in operator_checks.faults(node, opset, self.functions):
+                    yield self.unresolved(name, origin, itertools.chain(producers, scope))
+            for fault in operator_checks.faults(node, opset, self.functions, suggest=self.suggestions > 0):
+                self.suggestions -= 1
                 yield fault.under(at)
-            yield from self._attributes(node.attributes, at + "/attributes", available, opset, function)
+            yield from self._attributes(node.attributes, at + "/attributes", scope, opset, function)
             for number, name in enumerate(node.outputs):
-                if name in available:
-                    yield _twice(name, at + pointer("outputs", number), available[name])
+                if name in scope:
+                    yield _twice(name, at + pointer("outputs", number), scope.origin(name))
                 elif name:
-                    available[name] = at + pointer("outputs", number)
+                    scope.define(name, at + pointer("outputs", number))
         cycle = _cycle(nodes, producers) if late else None
         if cycle:
             text = _way([node.name for node in (nodes[i] for i in cycle) if node is not None])
@@ -164,11 +173,17 @@ class _Checker:
         else:
             yield from late
 
+    def unresolved(self, name: str, place: str, known: Iterable[str]) -> Fault:
+        """The fault of a name that nothing has, with a suggestion as long as there have not been many."""
+        self.suggestions -= 1
+        hint = did_you_mean(name, known if self.suggestions >= 0 else ())
+        return Fault("UNRESOLVED_REFERENCE", place, f"nothing is called {name!r:.200}{hint}")
+
     def _attributes(
         self,
         values: Mapping[str, AttributeValue],
         place: str,
-        available: Mapping[str, str],
+        scope: Scope,
         opset: Mapping[str, int],
         function: Function | None,
     ) -> Iterator[Fault]:
@@ -179,47 +194,44 @@ class _Checker:
             for position, item in enumerate(value if isinstance(value, tuple) else (value,)):
                 under = at + (pointer(position) if isinstance(value, tuple) else "")
                 if isinstance(item, Graph):
-                    yield from self._graph(item, under, available, opset, function)
-                elif isinstance(item, ParameterReference) and item.name not in self.parameters | self.unread:
-                    yield _unresolved(item.name, under, self.parameters)
+                    yield from self._graph(item, under, scope, opset, function)
+                elif isinstance(item, ParameterReference) and not self._is_parameter(item.name):
+                    yield self.unresolved(item.name, under, self.parameters)
+
+    def _is_parameter(self, name: str) -> bool:
+        return name in self.parameters or name in self.unread
 
     def _graph(
-        self,
-        graph: Graph,
-        place: str,
-        available: Mapping[str, str],
-        opset: Mapping[str, int],
-        function: Function | None,
+        self, graph: Graph, place: str, scope: Scope, opset: Mapping[str, int], function: Function | None
     ) -> Iterator[Fault]:
-        inside = dict(available)
+        inside = Scope({}, scope)
         for number, value in enumerate(graph.inputs):
             at = place + pointer("inputs", number)
             if value.name in inside:
-                yield _twice(value.name, at, inside[value.name])
-            inside[value.name] = at
+                yield _twice(value.name, at, inside.origin(value.name))
+            inside.define(value.name, at)
         yield from self.scope(graph.nodes, place, inside, opset, function)
         own = {value.name for value in graph.inputs} | {name for node in graph.nodes for name in node.outputs}
         for number, value in enumerate(graph.outputs):
             if value.name not in own:
-                message = f"{value.name!r} comes from no node of the graph{did_you_mean(value.name, own)}"
-                yield Fault("UNRESOLVED_REFERENCE", place + pointer("outputs", number, "name"), message)
+                yield self.unresolved(value.name, place + pointer("outputs", number, "name"), own)
 
-    def function(self, function: Function, place: str, shared: Collection[str]) -> Iterator[Fault]:
+    def function(self, function: Function, place: str, shared: Scope) -> Iterator[Fault]:
         """Faults of a function whose body sees the names `shared`, unless it has values of these names itself."""
         yield from _opset(function.opset, place + "/opset")
         for side in ("inputs", "attributes"):
-            names = getattr(function, side)
-            for position, name in enumerate(names):
-                if name in names[:position]:
-                    yield Fault("DUPLICATE_NAME", place + pointer(side, position), f"{name!r} occurs twice")
-        outside = dict.fromkeys(set(shared) - function.local_names | set(function.inputs), "")
-        yield from self.scope(function.nodes, place, outside, function.opset, function)
+            seen: set[str] = set()
+            for position, name in enumerate(getattr(function, side)):
+                if name in seen:
+                    yield Fault("DUPLICATE_NAME", place + pointer(side, position), f"{name!r:.80} occurs twice")
+                seen.add(name)
+        inside = Scope(dict.fromkeys(function.inputs, ""), shared, function.local_names)
+        yield from self.scope(function.nodes, place, inside, function.opset, function)
         own = {*function.inputs, *(name for node in function.nodes for name in node.outputs)}
         for position, name in enumerate(function.outputs):
             if name not in own:
-                yield _unresolved(name, place + pointer("outputs", position), own)
-        visible = outside | dict.fromkeys(own, "")
-        yield from self._attributes(function.defaults, place + "/defaults", visible, function.opset, function)
+                yield self.unresolved(name, place + pointer("outputs", position), own)
+        yield from self._attributes(function.defaults, place + "/defaults", inside, function.opset, function)
 
 
 def _reference(value: AttributeReference, place: str, function: Function | None) -> Iterator[Fault]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from deepstruct.validation.codes import Code
     from deepstruct.validation.report import FileReport
 
-_FORMATS = ("text", "json", "github", "sarif", "gitlab", "junit")
+FORMS = ("text", "json", "github", "sarif", "gitlab", "junit")
 
 
 def _severities(_context: click.Context, _option: click.Parameter, given: tuple[str, ...]) -> dict[str, Severity]:
@@ -32,7 +32,7 @@ def _severities(_context: click.Context, _option: click.Parameter, given: tuple[
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True)
-@click.option("--format", "form", type=click.Choice(_FORMATS), default="text", show_default=True, help="Of the report.")
+@click.option("--format", "form", type=click.Choice(FORMS), default="text", show_default=True, help="Of the report.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option("--output", type=click.Path(), metavar="FILE", help="Write the report there, and text to the terminal.")
 @click.option("--strict", is_flag=True, help="Warnings are errors, and no members but those of the schema are allowed.")

@@ -6,14 +6,22 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from deepstruct import attributes, checks, encoding, members, migrations
 from deepstruct.construction import Faults, mapping_of, not_json
 from deepstruct.document_writing import FORMAT, WeightsReference, digest
-from deepstruct.errors import DocumentError, Fault, FaultyError, did_you_mean, pointer
+from deepstruct.errors import (
+    MOST_CHARACTERS,
+    MOST_FAULTS,
+    DocumentError,
+    Fault,
+    FaultyError,
+    did_you_mean,
+    pointer,
+)
 from deepstruct.limits import Limits, variable
 from deepstruct.mask import Mask, check_shape
 from deepstruct.sparsity_structure import SparsityStructure
@@ -78,9 +86,11 @@ class _Reader:
         self.faults: list[Fault] = []
         self.notes: list[Fault] = []
         self.extended: dict[str, str] = {}  # extension -> where its data stand first
+        self.characters = self.noted = 0  # in errors, and in other faults
         self.wrong: set[str] = set()  # places of errors, and of members that are missing
         self.unread: set[str] = set()  # names of what could not be read
         self.mask_elements = 0
+        self.suggestions = 100  # of known members for unknown ones; more take too long
 
     def read(self, document: Any) -> Reading:
         self.note(*check_head(document))
@@ -135,16 +145,26 @@ class _Reader:
             found.add("ATTRIBUTE_VALUE", place, message)
         self.note(*found.faults)
 
+    def note_under(self, place: str, faults: Iterable[Fault]) -> None:
+        """Keeps faults of an object at `place`, one after the other: the place may be long, and they may be many."""
+        for fault in faults:
+            self.note(fault.under(place))
+
     def note(self, *faults: Fault) -> None:
         """Keeps faults; too many errors end the reading, of too many others the first are kept."""
         for fault in faults:
+            characters = len(fault.pointer) + len(fault.message)
             if fault.severity == "error":
                 self.faults.append(fault)
                 self.wrong.add(fault.pointer)
-            elif len(self.notes) < _MOST:
+                self.characters += characters
+            elif len(self.notes) < MOST_FAULTS and self.noted + characters <= MOST_CHARACTERS:
                 self.notes.append(fault)
-        if len(self.faults) > _MOST:
-            message = f"more than {_MOST} faults; nothing behind them was looked at"
+                self.noted += characters
+            if fault.code == "LIMIT_EXCEEDED" and not fault.pointer:
+                raise _Ended
+        if len(self.faults) > MOST_FAULTS or self.characters > MOST_CHARACTERS:
+            message = "there are too many faults; nothing behind these was looked at"
             self.faults.append(Fault("LIMIT_EXCEEDED", "", message))
             raise _Ended
 
@@ -167,7 +187,8 @@ class _Reader:
         for name in self.member(owner, "extensions", dict, place, {}):
             self.extended.setdefault(name, place + pointer("extensions", name))
         for key in (key for key in extra if key != "extensions"):
-            hint = did_you_mean(key, known)
+            self.suggestions -= 1
+            hint = did_you_mean(key, known if self.suggestions >= 0 else ())
             message = f"this version has no member {key!r:.60} here; it is kept but not understood{hint}"
             self.note(Fault("UNEXPECTED_PROPERTY", place + pointer(key), message, "warning"))
         return extra
@@ -177,15 +198,19 @@ class _Reader:
         used = self.member(document, "extensions_used", list, "", [])
         required = self.member(document, "extensions_required", list, "", [])
         for key, names in (("extensions_used", used), ("extensions_required", required)):
+            seen: set[str] = set()
             for position, name in enumerate(names):
-                if name in names[:position]:
-                    self.note(Fault("DUPLICATE_NAME", pointer(key, position), f"{name!r:.60} occurs twice"))
                 if not isinstance(name, str) or not re.fullmatch(r"[A-Z0-9]+_[a-z0-9_]+", name):
                     message = f"{name!r:.60} is no extension name, such as VENDOR_feature"
                     self.note(Fault("INVALID_VALUE", pointer(key, position), message))
+                elif name in seen:
+                    self.note(Fault("DUPLICATE_NAME", pointer(key, position), f"{name!r:.60} occurs twice"))
+                else:
+                    seen.add(name)
+        listed = {name for name in used if isinstance(name, str)}
         for position, name in enumerate(required):
             place = pointer("extensions_required", position)
-            if name not in used:
+            if not isinstance(name, str) or name not in listed:
                 self.note(Fault("UNDECLARED_EXTENSION", place, f"{name!r:.60} is not in extensions_used"))
             message = f"the document cannot be read without the extension {name!r:.60}, which is unknown here"
             self.note(Fault("UNSUPPORTED_EXTENSION", place, message))
@@ -207,8 +232,9 @@ class _Reader:
             else:
                 message = f"the extension {name!r:.60} is not known here; its data are kept, but not checked"
                 self.note(Fault("UNKNOWN_EXTENSION", place, message, "info"))
+        declared = set(used)
         for name, place in self.extended.items():
-            if name not in used:
+            if name not in declared:
                 message = f"the extension {name!r:.60} is not in extensions_used"
                 self.note(Fault("UNDECLARED_EXTENSION", place, message, "warning"))
 
@@ -281,8 +307,7 @@ class _Reader:
         try:
             return kind(**fields)
         except FaultyError as error:
-            faults = [fault.under(place) for fault in error.faults]
-            self.note(*(fault for fault in faults if fault.pointer not in self.wrong))
+            self.note_under(place, (fault for fault in error.faults if place + fault.pointer not in self.wrong))
             return None
 
     def value_info(self, value: Any, place: str) -> Any:
@@ -339,7 +364,7 @@ class _Reader:
             try:
                 decoded[name] = self.attribute(item, kinds.get(name), at, opset)
             except FaultyError as error:
-                self.note(*(fault.under(at) for fault in error.faults))
+                self.note_under(at, error.faults)
         return {name: value for name, value in decoded.items() if value is not None}
 
     def attribute(self, value: Any, kind: str | None, place: str, opset: Any) -> Any:
@@ -355,7 +380,7 @@ class _Reader:
         try:
             return attributes.tensor_from_json(value)
         except FaultyError as error:
-            self.note(*(fault.under(pointer("graph", "constants", name)) for fault in error.faults))
+            self.note_under(pointer("graph", "constants", name), error.faults)
             return None
 
     def parameters(self, described: dict[str, Any]) -> list[Parameter]:
@@ -381,13 +406,13 @@ class _Reader:
         try:
             shape = check_shape(described)
         except FaultyError as error:
-            self.note(*(fault.under(place + "/shape") for fault in error.faults))
+            self.note_under(place + "/shape", error.faults)
             return None
         try:
             mask = self.mask(value, shape, place, extra)
             claim = self.claim(value, place + "/mask/sparsity_structure")
         except FaultyError as error:
-            self.note(*(fault.under(place + "/mask") for fault in error.faults))
+            self.note_under(place + "/mask", error.faults)
         fields = {"dtype": dtype, "shape": shape, "mask": mask, "sparsity_structure": claim, "extra": extra}
         return self.build(Parameter, place, name=name, **fields)  # type: ignore[no-any-return]  # one, or None
 
@@ -414,7 +439,7 @@ class _Reader:
         try:
             return SparsityStructure.from_json(value["mask"]["sparsity_structure"])
         except FaultyError as error:
-            self.note(*(fault.under(place) for fault in error.faults))
+            self.note_under(place, error.faults)
             return None
 
     def weights(self, document: dict[str, Any], extra: dict[str, Any]) -> WeightsReference | None:
@@ -453,9 +478,6 @@ def _shown(value: Any) -> str:
 def _is_graph(value: Any) -> bool:
     return isinstance(value, dict) and value.get("type") == "graph"
 
-
-_MOST = 10_000
-"""Faults of one document that are kept, so that their number does not use up the memory."""
 
 _OF_NAMES = {"DUPLICATE_NAME", "GRAPH_CYCLE", "NODE_ORDER", "UNRESOLVED_REFERENCE"}
 """Faults of an object that none of its other faults can cause."""

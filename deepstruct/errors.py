@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -48,9 +49,31 @@ def pointer(*parts: str | int) -> str:
     return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
 
 
+MOST_FAULTS = 10_000
+MOST_CHARACTERS = 1 << 24
+"""Faults of one file that are kept, and characters in them, so that their number does not use up the memory."""
+
+_LONGEST_NAME = 100
+"""Characters of a name up to which others are compared with it; the time grows with their square."""
+
+
+def bounded(faults: Iterable[Fault]) -> Iterator[Fault]:
+    """The faults, as many as are kept of one file; if there are more, the last one says so."""
+    characters = 0
+    for number, fault in enumerate(faults):
+        characters += len(fault.pointer) + len(fault.message)
+        if number >= MOST_FAULTS or characters > MOST_CHARACTERS:
+            yield Fault("LIMIT_EXCEEDED", "", "there are too many faults; nothing behind these was looked at")
+            return
+        yield fault
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for a name that looks like a known one, else nothing."""
-    close = difflib.get_close_matches(name, list(known)[:1_000], n=1)
+    """``; did you mean 'x'?`` for a name that looks like one of the first thousand known ones, else nothing."""
+    if len(name) > _LONGEST_NAME:
+        return ""
+    candidates = [other for other in itertools.islice(known, 1_000) if len(other) <= _LONGEST_NAME]
+    close = difflib.get_close_matches(name, candidates, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import itertools
 import json
 import math
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from deepstruct import files
-from deepstruct.errors import DocumentError, Fault, pointer
+from deepstruct.errors import DocumentError, Fault, bounded, pointer
 from deepstruct.frozen import check_text
 from deepstruct.limits import Limits, variable
 
@@ -89,7 +88,7 @@ def examine(content: bytes, limits: Limits | None = None) -> tuple[Any, list[Fau
         fault = _limit(f"{levels} levels of nesting", limits, "depth")
         return None, [_at(fault, text, _too_deep(text, limits.depth))]
     suspicious = parser.suspicious or ("\\u" in text and _SURROGATE.search(text) is not None)
-    return value, list(itertools.islice(_breaches(value), _MOST)) if suspicious else []
+    return value, list(bounded(_breaches(value))) if suspicious else []
 
 
 def _limit(claim: str, limits: Limits, name: str) -> Fault:
@@ -102,9 +101,6 @@ def _at(fault: Fault, text: str, offset: int) -> Fault:
     start = text.rfind("\n", 0, offset) + 1
     return replace(fault, line=text.count("\n", 0, offset) + 1, column=offset - start + 1)
 
-
-_MOST = 1_000
-"""Breaches of the profile that are listed."""
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 """Half of a surrogate pair can only come from an escape."""
@@ -176,28 +172,41 @@ class _Parser:
         return int(text)
 
 
+_Place = tuple["_Place", str | int] | None
+"""Where a value is: the place of what holds it, and its key or position there; None for the root."""
+
+
 def _breaches(value: Any) -> Iterator[Fault]:
     """What the profile does not allow within a parsed value, in the order of the text."""
-    stack: list[tuple[Any, str]] = [(value, "")]
+    stack: list[tuple[Any, _Place]] = [(value, None)]
     while stack:
         current, place = stack.pop()
         if isinstance(current, _Twice):
             for name in current.names:
                 message = f"the key {name!r:.80} occurs twice in one object"
-                yield Fault("DUPLICATE_KEY", place + pointer(name), message)
+                yield Fault("DUPLICATE_KEY", _pointer((place, name)), message)
         if isinstance(current, _Beyond):
             reason = "is beyond the largest float64" if current.spelling[-1].isdigit() else "is not JSON"
-            yield Fault("NON_FINITE_NUMBER", place, f"{current.spelling:.40} {reason}")
+            yield Fault("NON_FINITE_NUMBER", _pointer(place), f"{current.spelling:.40} {reason}")
         elif isinstance(current, str):
             if not _is_text(current):
-                yield Fault("INVALID_VALUE", place, "a string contains half of a surrogate pair")
+                yield Fault("INVALID_VALUE", _pointer(place), "a string contains half of a surrogate pair")
         elif isinstance(current, dict):
             for name in current:
                 if not _is_text(name):
-                    yield Fault("INVALID_VALUE", place + pointer(name), "a key contains half of a surrogate pair")
-            stack += [(item, place + pointer(name)) for name, item in reversed(current.items())]
+                    message = "a key contains half of a surrogate pair"
+                    yield Fault("INVALID_VALUE", _pointer((place, name)), message)
+            stack += [(item, (place, name)) for name, item in reversed(current.items())]
         elif isinstance(current, list):
-            stack += [(item, place + pointer(i)) for i, item in reversed(list(enumerate(current)))]
+            stack += [(item, (place, i)) for i, item in reversed(list(enumerate(current)))]
+
+
+def _pointer(place: _Place) -> str:
+    parts = []
+    while place is not None:
+        place, part = place
+        parts.append(part)
+    return pointer(*reversed(parts))
 
 
 def _is_text(text: str) -> bool:

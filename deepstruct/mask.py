@@ -155,6 +155,23 @@ class Mask:
         """Whether every entry exists."""
         return self.nnz == self.size
 
+    def bits(self, start: int, stop: int) -> NDArray[np.bool_]:
+        """Bool ``[stop - start]``: the entries between two flat indices, a fresh array."""
+        bits = np.unpackbits(self._packed[start // 8 : (stop + 7) // 8], bitorder="little")
+        return bits[start % 8 : start % 8 + stop - start].view(np.bool_)
+
+    def packed_bits(self, start: int, stop: int) -> NDArray[np.uint8]:
+        """uint8 ``[ceil((stop - start) / 8)]``: the entries between two flat indices, in the form of `packed`."""
+        shift, size = start % 8, stop - start
+        own = self._packed[start // 8 : (stop + 7) // 8]
+        part = own >> np.uint8(shift)
+        if shift:
+            part[:-1] |= own[1:] << np.uint8(8 - shift)
+        part = part[: (size + 7) // 8]
+        if size % 8:
+            part[-1] &= (1 << size % 8) - 1
+        return part
+
     def flat(self) -> NDArray[np.bool_]:
         """Bool ``[size]``, row-major: a fresh array."""
         return np.unpackbits(self._packed, count=self.size, bitorder="little").view(np.bool_)

@@ -21,13 +21,16 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 
 
-def faults(node: Node, opset: Mapping[str, int], functions: Collection[tuple[str, str, str]]) -> Iterator[Fault]:
+def faults(
+    node: Node, opset: Mapping[str, int], functions: Collection[tuple[str, str, str]], *, suggest: bool = True
+) -> Iterator[Fault]:
     """What a node has that its operator does not allow, with pointers relative to the node.
 
     Args:
         node: to check.
         opset: operator set domain -> version of the graph or function that the node is in.
         functions: keys of the functions that the node may call (`deepstruct.node.Function.key`).
+        suggest: known names for unknown ones.
     """
     if node.domain not in opset:
         message = f"domain {node.domain!r} has no version in opset"
@@ -45,7 +48,8 @@ def faults(node: Node, opset: Mapping[str, int], functions: Collection[tuple[str
     operator = operators.lookup(node.domain, node.op_type, version)
     if operator is None:
         names = operators.names(node.domain)
-        hint = "; a newer one has" if node.op_type in names else did_you_mean(node.op_type, names)
+        newer = node.op_type in names
+        hint = "; a newer one has" if newer else did_you_mean(node.op_type, names if suggest else ())
         yield Fault("UNKNOWN_OPERATOR", "/op", f"opset {version} has no operator {node.op_type!r:.60}{hint}")
         return
     if operator.deprecated:
@@ -71,7 +75,7 @@ def faults(node: Node, opset: Mapping[str, int], functions: Collection[tuple[str
         place = pointer("attributes", name)
         kind = operator.attributes.get(name)
         if kind is None:
-            hint = did_you_mean(name, operator.attributes)
+            hint = did_you_mean(name, operator.attributes if suggest else ())
             yield Fault("OPERATOR_ATTRIBUTE", place, f"{node.op_type} has no attribute {name!r:.60}{hint}")
         elif not _has_type(value, kind):
             yield Fault("OPERATOR_ATTRIBUTE", place, f"{node.op_type}.{name} is of type {kind}, not {value!r:.60}")

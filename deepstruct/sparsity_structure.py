@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from deepstruct import blocks
 from deepstruct.errors import Fault, StructureError
 from deepstruct.mask import Mask
 
 TYPE = "n:m"
+
+_SLAB = 1 << 22  # entries unpacked at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,32 +59,50 @@ class SparsityStructure:
     def __str__(self) -> str:
         return f"{self.n}:{self.m} along axis {self.axis}"
 
-    def faults(self, mask: Mask) -> Iterator[Fault]:
-        """What makes the claim false of a mask: one fault, or none."""
-        shape = mask.shape
+    def faults(self, shape: tuple[int, ...], mask: Mask | None) -> Iterator[Fault]:
+        """What makes the claim false: one fault, or none.
+
+        Args:
+            shape: of the parameter.
+            mask: of that shape; None if every entry exists.
+        """
         if self.axis >= len(shape):
             message = f"there is no axis {self.axis} in shape {list(shape)}"
             yield Fault("MASK_STRUCTURE", "", message)
         elif shape[self.axis] % self.m:
             message = f"{shape[self.axis]} entries along axis {self.axis} do not make groups of {self.m}"
             yield Fault("MASK_STRUCTURE", "", message)
-        else:
-            crowded = self._crowded(mask)
+        elif self.n < self.m and 0 not in shape:
+            crowded = [0] * len(shape) if mask is None else self._crowded(mask)
             if crowded is not None:
                 message = f"the mask is not {self}: more than {self.n} of the {self.m} entries from {crowded} on exist"
                 yield Fault("MASK_STRUCTURE", "", message)
 
     def _crowded(self, mask: Mask) -> list[int] | None:
-        """Coordinates of the first entry of the first group that has too many."""
-        if self.n == self.m or not mask.size:
-            return None
-        for start, slab in blocks.slabs(mask, multiple=self.m if self.axis == 0 else 1):
-            extents = (*slab.shape[: self.axis], -1, self.m, *slab.shape[self.axis + 1 :])
-            counts = slab.reshape(extents).sum(axis=self.axis + 1, dtype=np.int64)
-            wrong = np.argwhere(counts > self.n)
+        """Coordinates of the first entry of a group that has too many, or None."""
+        inner = math.prod(mask.shape[self.axis + 1 :])
+        group = self.m * inner
+        together = max(1, _SLAB // group)
+        for start in range(0, mask.size, together * group):
+            stop = min(start + together * group, mask.size)
+            counts = self._counts(mask, start, stop, inner)
+            wrong = np.flatnonzero(counts > self.n)
             if wrong.size:
-                place = [int(coordinate) for coordinate in wrong[0]]
-                place[self.axis] *= self.m
-                place[0] += start
-                return place
+                block, offset = divmod(int(wrong[0]), inner)
+                return [int(i) for i in np.unravel_index(start + block * group + offset, mask.shape)]
         return None
+
+    def _counts(self, mask: Mask, start: int, stop: int, inner: int) -> NDArray[np.int64]:
+        """int64 ``[groups * inner]``: entries of each group, from a flat index to another, which both bound groups."""
+        if stop - start <= _SLAB:
+            groups = mask.bits(start, stop).reshape(-1, self.m, inner)
+            return np.asarray(groups.sum(axis=1, dtype=np.int64)).reshape(-1)
+        counts = np.zeros(inner, dtype=np.int64)  # a single group, in parts
+        rows = max(1, _SLAB // inner)
+        for first in range(0, self.m, rows):
+            last = min(first + rows, self.m)
+            for left in range(0, inner, _SLAB):
+                right = min(left + _SLAB, inner)
+                bits = mask.bits(start + first * inner + left, start + (last - 1) * inner + right)
+                counts[left:right] += bits.reshape(last - first, right - left).sum(axis=0, dtype=np.int64)
+        return counts

@@ -14,7 +14,7 @@ from typing import Any
 
 from deepstruct import checks, dtypes, members
 from deepstruct.construction import Faults, mapping_of, not_json, require_nested, sequence_of, unknown_members
-from deepstruct.errors import FaultyError, pointer
+from deepstruct.errors import FaultyError, bounded, pointer
 from deepstruct.frozen import FrozenMapping
 from deepstruct.mask import Mask, check_shape
 from deepstruct.node import (
@@ -104,10 +104,8 @@ class Parameter:
         place = "/mask/sparsity_structure"
         if not isinstance(claim, SparsityStructure):
             found.add("TYPE_MISMATCH", place, f"must be a SparsityStructure, not {type(claim).__name__}")
-        elif self.mask is not None:
-            found.faults += [fault.under(place) for fault in claim.faults(self.mask)]
-        elif claim.n < claim.m:
-            found.add("MASK_STRUCTURE", place, f"all entries exist, so that they are not {claim}")
+        else:
+            found.faults += [fault.under(place) for fault in claim.faults(self.shape, self.mask)]
 
     @property
     def size(self) -> int:
@@ -194,7 +192,7 @@ class Structure:
             found.add("TYPE_MISMATCH", "/graph/constants", "must hold Tensor objects only")
         found.raise_if_any()
         parts = {member: getattr(self, member) for member in _RELATED}
-        found.faults += checks.faults(checks.Draft(**parts))
+        found.faults += bounded(checks.faults(checks.Draft(**parts)))
         found.raise_if_any()
         object.__setattr__(self, "parameters", self._in_order_of_use())
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from deepstruct import canonical, files, jsonprofile, migrations, rewriting
 from deepstruct.errors import FaultyError
 from deepstruct.limits import Limits
-from deepstruct.mask import Mask
+from deepstruct.mask import Mask, count
 from deepstruct.printable import printable
 from deepstruct.structure import Parameter
 
@@ -38,6 +38,9 @@ RANGES = 2**18
 """Ranges that are listed of one mask at most: each of its rows has an equal share, and at most `RANGES_OF_A_ROW`."""
 
 RANGES_OF_A_ROW = 256
+
+LISTED = 2**27
+"""Entries of a mask up to which columns are listed at all; each row of a larger one has its count and its hash."""
 
 LINES = 2**20
 """Lines for all masks of a document; a mask for which none are left has one."""
@@ -225,7 +228,7 @@ def _rows(mask: Mask, lines: int) -> Iterator[bytes]:
     rows, columns, kernel = _matrix(mask)
     width = columns * kernel
     together = rows if _line_count(mask) > lines else math.ceil(rows / ROWS)
-    if together > 1 or width > _AT_ONCE:
+    if together > 1 or width > _AT_ONCE or mask.size > LISTED:
         for first in range(0, rows, together):
             last = min(first + together, rows)
             yield _line(_numbered(mask, first, last) + _summary(mask, first * width, last * width))
@@ -234,7 +237,7 @@ def _rows(mask: Mask, lines: int) -> Iterator[bytes]:
     most = min(RANGES_OF_A_ROW, RANGES // rows)
     for first in range(0, rows, band):
         last = min(first + band, rows)
-        bits = _bits(mask, first * width, last * width).reshape(last - first, columns, kernel)
+        bits = mask.bits(first * width, last * width).reshape(last - first, columns, kernel)
         texts = enumerate(_listed(bits, most), first)
         yield "".join(f"{_numbered(mask, row, row + 1)}{text}\n" for row, text in texts).encode()
 
@@ -249,17 +252,11 @@ def _numbered(mask: Mask, first: int, last: int) -> str:
 def _summary(mask: Mask, start: int, stop: int) -> str:
     """How many entries of a part exist, and the hash of its bits, in memory that does not grow with the part."""
     existing, digest = 0, hashlib.sha256()
-    for at in range(start, stop, _AT_ONCE):
-        bits = _bits(mask, at, min(at + _AT_ONCE, stop))
-        existing += int(np.count_nonzero(bits))
-        digest.update(np.packbits(bits).tobytes())
+    for at in range(start, stop, 8 * _AT_ONCE):
+        part = mask.packed_bits(at, min(at + 8 * _AT_ONCE, stop))
+        existing += count(part)
+        digest.update(part.data)
     return f"{existing:,} of {stop - start:,} #{digest.hexdigest()[:12]}"
-
-
-def _bits(mask: Mask, start: int, stop: int) -> NDArray[np.bool_]:
-    """Bool ``[stop - start]``: a part of a mask, by row-major indices."""
-    packed = mask.packed[start // 8 : (stop + 7) // 8]
-    return np.unpackbits(packed, bitorder="little").view(np.bool_)[start % 8 : start % 8 + stop - start]
 
 
 def _listed(bits: NDArray[np.bool_], most: int) -> Iterator[str]:
@@ -277,16 +274,16 @@ def _listed(bits: NDArray[np.bool_], most: int) -> Iterator[str]:
     ranges = np.bincount(row_of, minlength=rows)
     totals = counts.sum(axis=1, dtype=np.int64).tolist()
     partial = (counts % kernel).any(axis=1).tolist()
-    packed = np.packbits(bits.reshape(rows, -1), axis=1)
+    packed = np.packbits(bits.reshape(rows, -1), axis=1, bitorder="little")
     shown = ranges[row_of] <= most
     columns_of = (starts - row_of * columns)[shown].tolist(), (ends - 1 - row_of * columns)[shown].tolist()
     texts = map(_range, *columns_of, values[shown].tolist(), [kernel] * int(np.count_nonzero(shown)))
-    for row, count in enumerate(ranges.tolist()):
-        if count > most:
+    for row, number in enumerate(ranges.tolist()):
+        if number > most:
             yield f"{totals[row]:,} of {columns * kernel:,} #{_hash(packed[row].tobytes())}"
         else:
             tail = f" #{_hash(packed[row].tobytes())}" if partial[row] else ""
-            yield (" ".join(islice(texts, count)) or "none") + tail
+            yield (" ".join(islice(texts, number)) or "none") + tail
 
 
 def _range(start: int, end: int, count: int, kernel: int) -> str:

@@ -7,10 +7,11 @@ import hashlib
 import numpy as np
 import pytest
 from hypothesis import given
-from samples import masks
+from hypothesis import strategies as st
 
 from deepstruct import Mask
 from deepstruct.errors import StructureError
+from deepstruct.testing import masks
 
 
 @given(masks())
@@ -76,3 +77,20 @@ def test_an_invalid_mask_cannot_be_made(make: object, code: str) -> None:
     with pytest.raises(StructureError) as caught:
         make()  # type: ignore[operator]  # a lambda
     assert [fault.code for fault in caught.value.faults] == [code]
+
+
+@given(masks(), st.data())
+def test_parts_are_those_of_the_whole(mask: Mask, data: st.DataObject) -> None:
+    start = data.draw(st.integers(0, mask.size))
+    stop = data.draw(st.integers(start, mask.size))
+    part = mask.flat()[start:stop]
+    assert mask.bits(start, stop).tolist() == part.tolist()
+    assert mask.packed_bits(start, stop).tobytes() == np.packbits(part, bitorder="little").tobytes()
+
+
+def test_bits_that_are_handed_over_are_not_copied() -> None:
+    bits = np.array([0b101], np.uint8)
+    assert Mask((3,), bits).packed is not bits
+    bits.flags.writeable = False
+    assert Mask((3,), bits).packed is bits
+    assert Mask((3,), bits[:]).packed is not bits

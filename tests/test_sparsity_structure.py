@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import deepstruct
-from deepstruct import Mask, Model, Node, Parameter, Structure, ValueInfo, blocks, document
+from deepstruct import Mask, Model, Node, Parameter, Structure, ValueInfo, document, sparsity_structure
 from deepstruct.errors import DocumentError, StructureError
 from deepstruct.sparsity_structure import SparsityStructure
 
@@ -39,8 +39,8 @@ def test_a_claim_is_true_exactly_if_no_group_has_more(data: st.DataObject, axis:
     counts = along.reshape(*along.shape[:-1], -1, m).sum(axis=-1)
     claim, mask = SparsityStructure(n, m, axis), Mask.from_array(array)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "_SLAB", data.draw(st.sampled_from([1, 7, 1 << 22])))
-        found = list(claim.faults(mask))
+        patch.setattr(sparsity_structure, "_SLAB", data.draw(st.sampled_from([1, 7, 1 << 22])))
+        found = list(claim.faults(mask.shape, mask))
     assert bool(found) == bool((counts > n).any())
 
 
@@ -63,6 +63,23 @@ def test_onnx_says_that_it_loses_a_claim(tmp_path: Path) -> None:
     weights = deepstruct.Weights(model.structure, {"w": np.ones((6, 8), np.float32)})
     report = deepstruct.save(replace(model, weights=weights), tmp_path / "a.onnx")
     assert [(loss.what, loss.where) for loss in report.losses] == [("sparsity structure", "w")]
+
+
+@pytest.mark.parametrize(("shape", "holds"), [((0, 4), True), ((4, 0), True), ((4, 4), False), ((4, 5), False)])
+def test_claims_of_all_entries_hold_only_where_there_are_none(shape: tuple[int, ...], holds: bool) -> None:
+    claim = SparsityStructure(2, 4, 1)
+    for mask in (None, Mask.full(shape)):
+        if holds:
+            assert Parameter("w", "float32", shape, mask, sparsity_structure=claim).sparsity_structure == claim
+        else:
+            with pytest.raises(StructureError, match="MASK_STRUCTURE"):
+                Parameter("w", "float32", shape, mask, sparsity_structure=claim)
+
+
+def test_a_claim_about_all_entries_is_about_the_shape_too() -> None:
+    for axis, m in ((7, 2), (1, 3)):
+        with pytest.raises(StructureError, match="MASK_STRUCTURE"):
+            Parameter("w", "float32", (6, 8), sparsity_structure=SparsityStructure(m, m, axis))
 
 
 def test_a_claim_of_a_full_mask_stays() -> None:

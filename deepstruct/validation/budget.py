@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deepstruct.errors import Fault, UnsupportedError, UsageError, pointer
-from deepstruct.mask import Mask
 from deepstruct.sparsity_structure import SparsityStructure
 from deepstruct.structure import Node, Parameter, Structure, walk
 
@@ -42,8 +41,7 @@ class ParameterBudget:
             "BUDGET_DENSITY", place, f"{name} has density", parameter.density, self.min_density, self.max_density
         )
         if self.sparsity_structure is not None:
-            mask = parameter.mask or Mask.full(parameter.shape)
-            for fault in self.sparsity_structure.faults(mask):
+            for fault in self.sparsity_structure.faults(parameter.shape, parameter.mask):
                 yield Fault("BUDGET_STRUCTURE", place, f"{name}: {fault.message}")
 
 

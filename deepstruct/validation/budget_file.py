@@ -30,7 +30,7 @@ def read(path: Path) -> Budget:
         raise UsageError(f"{path}: a budget has at most {_LARGEST_FILE} bytes")
     try:
         found = tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: no TOML: {error}") from error
     wrong: list[str] = []
     network, patterns = (_table(found, name, name, wrong) for name in ("network", "parameters"))

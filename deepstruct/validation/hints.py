@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -13,6 +14,7 @@ from deepstruct.mask import Mask
 from deepstruct.structure import Structure
 
 _SHOWN = 8
+_LONGEST = 1 << 24
 
 
 def hints(structure: Structure) -> Iterator[Fault]:
@@ -21,7 +23,7 @@ def hints(structure: Structure) -> Iterator[Fault]:
         place = pointer("parameters", parameter.name)
         if parameter.name not in structure.used:
             yield Fault("UNUSED_PARAMETER", place, f"no node uses {parameter.name!r:.80}", "hint")
-        if parameter.mask is not None and len(parameter.shape) > 1 and parameter.size:
+        if parameter.mask is not None and _has_lines(parameter.shape):
             lines = [
                 _lacking(f"{name} (axis {axis})", ~occupied)
                 for axis, (name, occupied) in enumerate(
@@ -32,6 +34,11 @@ def hints(structure: Structure) -> Iterator[Fault]:
             if lines:
                 yield Fault("DEAD_UNITS", place + "/mask", f"without any connection: {'; '.join(lines)}", "hint")
     yield from _dead_nodes(structure)
+
+
+def _has_lines(shape: tuple[int, ...]) -> bool:
+    """Whether there are rows and columns, and few enough to have a byte for each entry of a row, and for each row."""
+    return len(shape) > 1 and min(shape) > 0 and max(shape[0], math.prod(shape[1:])) <= _LONGEST
 
 
 def _lacking(what: str, dead: NDArray[np.bool_]) -> str:
