@@ -7,5 +7,6 @@ To add a format:
    format, as the graph files share `graph_files`;
 2. add its row to `deepstruct.formats.BUILT_IN`;
 3. run the tests: the conformance suite covers every row of the table.
-A package of its own does the same and offers its row as an entry point of the group ``deepstruct.formats``.
+A package of its own does the same, offers its row as an entry point of the group ``deepstruct.formats``, and runs that
+suite, `deepstruct.testing.ConverterSuite`, in its own tests (`docs/testing.md`, `examples/plugin`).
 """

@@ -61,7 +61,7 @@ class Initializers:
             UnsupportedError: a constant of a dtype that constants cannot have.
         """
         self._require_new(name)
-        if onnx_tensors.is_constant(proto) and name not in self._small:
+        if onnx_tensors.is_constant(proto) and name not in self._small and name not in self._masks:
             self.constants[name] = onnx_tensors.to_constant(self.path, proto)
             return
         dtype = onnx_tensors.dtype_name(self.path, name, proto.data_type)

@@ -96,9 +96,9 @@ def _load(path: Path, options: ReadOptions) -> Any:
 
 def _check_archive(path: Path, limits: Limits) -> None:
     """Refuses exported programs, and archives that unpack to far more than they hold; torch never compresses."""
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, ValueError, OSError, RuntimeError) as error:
@@ -223,6 +223,7 @@ def write(model: Model, path: Path, targets: Targets, options: WriteOptions) -> 
     tensors: dict[str, torch.Tensor] = {}
     for parameter in structure.parameters:
         if model.weights is not None:
+            torch_tensors.require_dtype(f"parameter {parameter.name!r}", parameter.dtype)
             tensors[parameter.name] = torch_tensors.to_tensor(model.weights[parameter.name], parameter.dtype)
         if parameter.name in keys:
             tensors[keys[parameter.name]] = torch_modules.mask_tensor(parameter)

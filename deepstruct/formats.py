@@ -289,11 +289,18 @@ def installed() -> Mapping[str, Format]:
     """All formats, those of other installed packages included.
 
     Raises:
-        UsageError: two rows have one name, or an entry point is no `Format`.
+        UsageError: two rows have one name, or an entry point cannot be imported or is no `Format`.
     """
     rows = []
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        row = entry.load()
+        try:
+            row = entry.load()
+        except Exception as error:  # whatever happens when another package is imported
+            package = entry.dist.name if entry.dist else "a package"
+            raise UsageError(
+                f"the format {entry.name!r} of {package} cannot be loaded: {entry.value} raises "
+                f"{type(error).__name__}: {error}; repair or uninstall it"
+            ) from error
         if not isinstance(row, Format):
             raise UsageError(f"the entry point {entry.name!r} of {ENTRY_POINTS} is {entry.value}, which is no Format")
         rows.append(row)

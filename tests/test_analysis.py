@@ -14,7 +14,6 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from numpy.typing import NDArray
-from samples import SAMPLES, chains, feed_forward, masks, random_mask, with_weights
 from unit_graphs import chain, unit_graph, unit_graphs
 
 import deepstruct
@@ -23,6 +22,7 @@ from deepstruct.analysis import COSTLY, DEFAULT, MEASURES, Analysis, analyse
 from deepstruct.analysis_text import text
 from deepstruct.cli import cli
 from deepstruct.errors import MissingDependencyError, UnsupportedError, UsageError
+from deepstruct.testing import SAMPLES, chains, feed_forward, masks, random_mask, with_weights
 from deepstruct.units import UnitGraph
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from samples import feed_forward, with_weights
 
 import deepstruct
 from deepstruct import cli, running
 from deepstruct.sparse import MaskedDeepFFN, maskable_layers
+from deepstruct.testing import feed_forward, with_weights
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "cli").glob("*.md"))
 

@@ -2,67 +2,73 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from samples import FLOATS, SAMPLES, chains, numbers, with_weights
 
 import deepstruct
-from deepstruct import Model, formats
+from deepstruct import Model, dtypes, formats
 from deepstruct.errors import UnsupportedError, UsageError
+from deepstruct.testing import OPERATORS, QUIRKS, SAMPLES, ConverterSuite, numbers, with_weights
 
 BOTH_WAYS = sorted((name, row.carries) for name, row in formats.table().items() if row.reads and row.writes)
 FORMATS = [name for name, carries in BOTH_WAYS if "weights" in carries]
 STRUCTURES = [name for name, carries in BOTH_WAYS if carries and "weights" not in carries]
 SHAPES = [name for name, carries in BOTH_WAYS if not carries]
+NUMERIC = sorted(dtypes.DTYPES - {"string"})
+
+
+class OnnxSuite(ConverterSuite):
+    """ONNX demands weights and the rank of outputs, and has small tensors in attributes by value, without a name.
+
+    float8_e8m0fnu has no zero to stand where nothing is.
+    """
+
+    needs_weights = True
+    dtypes = tuple(name for name in NUMERIC if name != "float8_e8m0fnu")
+    operators = tuple(name for name in OPERATORS if name != "Table")
+
+    @pytest.mark.parametrize("sample", sorted(QUIRKS.keys() - {"tables"}))
+    def test_quirks_come_back(self, tmp_path: Path, sample: str) -> None:
+        super().test_quirks_come_back(tmp_path, sample)
+
+    def differences(self, expected: Model, found: Model) -> list[str]:
+        pairs = zip(expected.structure.outputs, found.structure.outputs, strict=True)
+        outputs = tuple(theirs if ours.shape is None else ours for ours, theirs in pairs)
+        return super().differences(Model(replace(expected.structure, outputs=outputs), expected.weights), found)
+
+
+OF_STRUCTURES: dict[str, Any] = {"may_refuse": True, "exit_codes": (2, 3, 4), "max_examples": 15}
+"""Not every operator has units, and a graph without its document lacks the numbers of its inputs and outputs."""
+
+OF_SHAPES: dict[str, Any] = {**OF_STRUCTURES, "reading": {"in_features": 3, "out_features": 2}, "exit_codes": (3, 4)}
+
+SUITES: dict[str, tuple[type[ConverterSuite], dict[str, Any]]] = {
+    "json": (ConverterSuite, {"dtypes": NUMERIC}),
+    "onnx": (OnnxSuite, {}),
+    **dict.fromkeys(STRUCTURES, (ConverterSuite, OF_STRUCTURES)),
+    **dict.fromkeys(SHAPES, (ConverterSuite, OF_SHAPES)),
+}
+
+for _name in formats.table():
+    _base, _members = SUITES.get(_name, (ConverterSuite, {}))
+    _class = f"Test{_name.title().replace('-', '')}"
+    globals()[_class] = type(_class, (_base,), {"format_name": _name, **_members})
 
 
 def target(folder: Path, name: str) -> Path:
     return folder / f"model{formats.by_name(name).suffixes[0]}"
 
 
-@pytest.mark.parametrize("sample", SAMPLES)
-@pytest.mark.parametrize("name", FORMATS)
-def test_samples_come_back(tmp_path: Path, name: str, sample: str) -> None:
-    path = target(tmp_path, name)
-    model = with_weights(SAMPLES[sample], numbers)
-    report = deepstruct.save(model, path, fail_on_loss=True)
-    assert report.losses == ()
-    assert {file for file, _ in report.files} == set(tmp_path.iterdir())
-    back = deepstruct.load(path)
-    assert back.structure == model.structure
-    assert back == model
-    content = [file.read_bytes() for file, _ in report.files]
-    deepstruct.save(back, path)
-    assert [file.read_bytes() for file, _ in report.files] == content
-
-
-@pytest.mark.parametrize("name", FORMATS)
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), dtype=st.sampled_from(FLOATS))
-def test_chains_come_back(tmp_path: Path, name: str, data: st.DataObject, dtype: str) -> None:
-    structure = data.draw(chains(dtype))
-    path = target(tmp_path, name)
-    model = with_weights(structure, numbers)
-    deepstruct.save(model, path, fail_on_loss=True)
-    assert deepstruct.load(path) == model
-
-
-@pytest.mark.parametrize("name", FORMATS)
-def test_structures_alone_come_back_or_are_refused(tmp_path: Path, name: str) -> None:
-    path = target(tmp_path, name)
-    model = Model(SAMPLES["plain"])
-    if name == "onnx":
-        with pytest.raises(UnsupportedError, match="demands weights"):
-            deepstruct.save(model, path)
-        assert list(tmp_path.iterdir()) == []
-    else:
-        deepstruct.save(model, path)
-        assert deepstruct.load(path) == model
+def test_onnx_demands_weights(tmp_path: Path) -> None:
+    path = target(tmp_path, "onnx")
+    with pytest.raises(UnsupportedError, match="demands weights"):
+        deepstruct.save(Model(SAMPLES["plain"]), path)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("order", [None, 0, 1, 2])
@@ -79,16 +85,6 @@ def test_formats_of_structures_lose_weights_alone(tmp_path: Path, name: str, sam
     assert back == Model(SAMPLES[sample])
     deepstruct.save(back, path, order=order)
     assert path.read_bytes() == content
-
-
-@pytest.mark.parametrize("name", STRUCTURES)
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), dtype=st.sampled_from(FLOATS))
-def test_chains_come_back_as_structures(tmp_path: Path, name: str, data: st.DataObject, dtype: str) -> None:
-    structure = data.draw(chains(dtype))
-    path = target(tmp_path, name)
-    deepstruct.save(Model(structure), path, fail_on_loss=True)
-    assert deepstruct.load(path) == Model(structure)
 
 
 @pytest.mark.parametrize("source", STRUCTURES)

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
-from samples import masks
 from test_cli import environment
 
 from deepstruct import Mask, Weights, document, formats, jsonprofile
 from deepstruct.encoding import encode
 from deepstruct.limits import Limits, variable
+from deepstruct.testing import masks
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from samples import random_mask, with_weights
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune
 
@@ -22,6 +21,7 @@ from deepstruct.expansion import unit_graph
 from deepstruct.frozen import FrozenMapping
 from deepstruct.sparse import MaskedDeepDAN, MaskedDeepFFN, maskable_layers
 from deepstruct.tensor import Tensor as Constant
+from deepstruct.testing import random_mask, with_weights
 from deepstruct.units import UnitGraph
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from samples import SAMPLES, with_weights
 
 import deepstruct
 from deepstruct import formats
 from deepstruct.errors import MissingDependencyError, UnreadableFileError, UnsupportedError, UsageError
+from deepstruct.testing import SAMPLES, with_weights
 
 PLUGIN = """
 from deepstruct.formats import Format

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from samples import feed_forward
 from typed_graphs import content, exact, oriented, typed_graphs
 
 import deepstruct
@@ -19,6 +18,7 @@ from deepstruct import Loss, Mask, Structure, ValueInfo, document, jsonprofile, 
 from deepstruct.errors import StructureError, UnsupportedError
 from deepstruct.frozen import thaw
 from deepstruct.graph_data import original_graph
+from deepstruct.testing import feed_forward
 
 Graph = Any  # networkx is not generic at run time
 

@@ -8,15 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from samples import feed_forward, with_weights
 
 import deepstruct
+from deepstruct.testing import feed_forward, with_weights
 
 FRAMEWORKS = {"torch", "onnx", "onnxruntime", "networkx", "scipy"}
-HEAVY = FRAMEWORKS | {"numpy", "jsonschema"}
+HEAVY = FRAMEWORKS | {"numpy", "jsonschema", "jsonschema_rs"}
 
 ROOT = Path(deepstruct.__file__).resolve().parent
-CORE = sorted(ROOT.glob("*.py"))
+CORE = sorted([*ROOT.glob("*.py"), *(ROOT / "validation").glob("*.py")])
 CONVERTERS = sorted((ROOT / "converters").glob("*.py"))
 
 
@@ -39,12 +39,12 @@ def test_importing_loads_nothing_heavy() -> None:
     assert loaded("import deepstruct", HEAVY) == set()
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["convert", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["convert", "--help"], ["--version"], ["explain", "MASK_SIZE"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     assert loaded(command(*arguments), HEAVY) == set()
 
 
-@pytest.mark.parametrize("name", ["validate", "info", "diff", "migrate", "convert"])
+@pytest.mark.parametrize("name", ["validate", "info", "diff", "migrate", "format", "textconv", "convert"])
 def test_documents_are_handled_without_frameworks(name: str, tmp_path: Path) -> None:
     path = tmp_path / "a.structure.json"
     deepstruct.save(with_weights(feed_forward()), path)

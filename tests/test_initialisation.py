@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import SAMPLES, chains, feed_forward, random_mask
 
 import deepstruct
 from deepstruct import Mask, Node, Parameter, Structure, ValueInfo
 from deepstruct.errors import UnsupportedError, UsageError
 from deepstruct.initialisation import INITS, initial_weights
+from deepstruct.testing import SAMPLES, chains, feed_forward, random_mask
 
 KINDS = ("float16", "bfloat16", "float32", "float64")
 

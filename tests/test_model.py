@@ -8,11 +8,11 @@ import pickle
 import numpy as np
 import pytest
 from hypothesis import given
-from samples import chains, feed_forward, masks, numbers, with_weights
 
 import deepstruct
 from deepstruct import Mask, Model, Parameter, Structure, Weights
 from deepstruct.errors import StructureError
+from deepstruct.testing import chains, feed_forward, masks, numbers, with_weights
 
 
 @given(masks())

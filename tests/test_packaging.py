@@ -9,9 +9,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from samples import feed_forward, with_weights
 
 import deepstruct
+from deepstruct.testing import feed_forward, with_weights
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given
-from samples import SAMPLES, chains, feed_forward, random_mask, skip_connection
 
 from deepstruct import Mask, Node, Parameter, Structure, Tensor, ValueInfo
 from deepstruct.errors import StructureError
 from deepstruct.frozen import FrozenMapping
+from deepstruct.testing import SAMPLES, chains, feed_forward, random_mask, skip_connection
 
 
 @given(chains())

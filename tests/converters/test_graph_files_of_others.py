@@ -16,6 +16,7 @@ from deepstruct import formats
 from deepstruct.errors import MalformedFileError
 from deepstruct.limits import Limits
 from deepstruct.losses import Loss
+from deepstruct.testing import feed_forward, with_weights
 
 GEPHI = """<?xml version='1.0' encoding='UTF-8'?>
 <gexf xmlns="{namespace}" version="1.3" xmlns:viz="{namespace}/viz"
@@ -222,9 +223,7 @@ def test_files_are_recognised_by_content(tmp_path: Path) -> None:
     node_link = json.dumps(nx.node_link_data(nx.path_graph(3)))
     late = '{"graph": {"directed": [{"nodes": "\\"]"}]}, "links": [], "nodes": []}'
     document = tmp_path / "document.structure.json"
-    deepstruct.save(
-        importlib.import_module("samples").with_weights(importlib.import_module("samples").feed_forward()), document
-    )
+    deepstruct.save(with_weights(feed_forward()), document)
     contents = {
         "a.json": (node_link, "node-link"),
         "b.json": (late, "node-link"),

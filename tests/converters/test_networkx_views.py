@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from samples import chains, feed_forward, with_weights
 from test_expansion import NETWORKS, pruned
 from torch import nn
 
@@ -19,6 +18,7 @@ from deepstruct import Model, Structure
 from deepstruct.converters.networkx import from_networkx
 from deepstruct.errors import DeepstructError, DocumentError, StructureError, UnsupportedError, UsageError
 from deepstruct.sparse import MaskedDeepDAN, MaskedDeepFFN, maskable_layers
+from deepstruct.testing import chains, feed_forward, with_weights
 
 ORDERS = (0, 1, 2)
 

@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, SparseTensorProto, TensorProto, helper, numpy_helper
-from samples import SAMPLES, chains, tame, with_weights
 
 import deepstruct
 from deepstruct import Loss, Model, Parameter, Structure
 from deepstruct.errors import DeepstructError, MalformedFileError, UnreadableFileError, UnsupportedError
+from deepstruct.testing import SAMPLES, chains, tame, with_weights
 
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])
 Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])
@@ -90,7 +90,7 @@ def test_the_file_is_what_we_say(tmp_path: Path) -> None:
 
 
 def test_typed_indices_are_a_third_smaller(tmp_path: Path) -> None:
-    from samples import feed_forward
+    from deepstruct.testing import feed_forward
 
     deepstruct.save(with_weights(feed_forward((256, 256), 0.1)), tmp_path / "a.onnx", sparse_encoding="coo")
     nnz = deepstruct.load(tmp_path / "a.onnx").structure.parameter("fc0.weight").nnz

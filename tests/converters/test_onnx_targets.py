@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from samples import with_weights
 
 import deepstruct
 from deepstruct import Mask, Model, Node, Parameter, Structure, ValueInfo, Weights, files
 from deepstruct.errors import DeepstructError, UnsupportedError, WriteError
+from deepstruct.testing import with_weights
 
 
 def network(*names: str) -> Model:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
-from samples import SAMPLES, chains, tame, with_weights
 from torch import nn
 from torch.nn.utils import prune
 
@@ -29,6 +28,7 @@ from deepstruct.errors import (
     UsageError,
 )
 from deepstruct.sparse import MaskedDeepFFN, MaskedLinearLayer, maskable_layers
+from deepstruct.testing import SAMPLES, chains, tame, with_weights
 
 
 @pytest.fixture

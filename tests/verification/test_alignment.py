@@ -17,7 +17,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from networks import made
-from samples import SAMPLES, chains
 from torch import nn
 from verification.drafts import assert_sound, ints, node
 
@@ -35,6 +34,7 @@ from deepstruct.structure import (
     ValueInfo,
 )
 from deepstruct.tensor import Tensor
+from deepstruct.testing import SAMPLES, chains
 from deepstruct.verification.alignment import align, origin
 from deepstruct.verification.operations import Alignment, LeafPair
 

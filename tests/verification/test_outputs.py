@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import torch
 from networks import made
-from samples import SAMPLES, feed_forward, with_weights
 
 import deepstruct
 from deepstruct import Model, Node, Parameter, Structure, ValueInfo, Weights, formats
 from deepstruct.converters import torch_tracing
 from deepstruct.sparse import MaskedDeepDAN
 from deepstruct.structure import Graph
+from deepstruct.testing import SAMPLES, feed_forward, with_weights
 from deepstruct.verification import native, outputs, reading
 from deepstruct.verification.extents import CannotSampleError
 from deepstruct.verification.outputs import Outputs

@@ -8,11 +8,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from samples import feed_forward
 
 from deepstruct import Node, Parameter, Structure, Tensor, ValueInfo
 from deepstruct.errors import MalformedFileError, UnreadableFileError, UsageError
 from deepstruct.structure import Function, Graph
+from deepstruct.testing import feed_forward
 from deepstruct.verification.extents import Assignment, CannotSampleError
 from deepstruct.verification.interface import interface_faults, randomness
 from deepstruct.verification.sampling import Case, Sampler, from_npz

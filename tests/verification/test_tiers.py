@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from samples import feed_forward, with_weights
 from torch import nn
 
 import deepstruct
 from deepstruct import Certificate
 from deepstruct.converters import torch_operators
 from deepstruct.structure import Node
+from deepstruct.testing import feed_forward, with_weights
 from deepstruct.verification import bounds
 
 Outputs = tuple[torch.Tensor, ...]

@@ -14,11 +14,11 @@ import onnx
 import pytest
 from networks import made
 from onnx import numpy_helper
-from samples import SAMPLES, feed_forward, with_weights
 
 import deepstruct
 from deepstruct import Certificate, Mask, Model, Structure, Weights, formats
 from deepstruct.errors import NotCertifiedError, UsageError, VerificationError
+from deepstruct.testing import SAMPLES, feed_forward, with_weights
 from deepstruct.verification import certificate, report
 
 SUFFIXES = (".pt", ".structure.json", ".onnx")
