@@ -26,7 +26,7 @@ Encoding = Literal["full", "coo", "bitmap", "delta-varint"]
 ENCODINGS: tuple[str, ...] = get_args(Encoding)
 COMPRESSIONS = ("none", "deflate")
 
-_BLOCK = 1 << 17  # bytes inflated at a time, so that what they decode to stays in the processor's cache
+_BLOCK = 1 << 16  # bytes inflated at a time, so that what they decode to stays in the processor's cache
 _EXHAUSTIVE = 1 << 18  # bytes; of larger payloads samples are compressed first
 _SMALL = 1 << 12  # payloads up to this size are small enough to try everything
 _COO_LIMIT = 64  # above this many indices plain JSON never beats the packed encodings

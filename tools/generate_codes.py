@@ -5,10 +5,11 @@ Run it after a change to the table of codes; `--check` compares instead of writi
 
 from __future__ import annotations
 
-import argparse
 import sys
 from itertools import groupby
 from pathlib import Path
+
+import generated
 
 from deepstruct.validation.codes import Code, table
 
@@ -53,18 +54,5 @@ def text() -> str:
     return "\n".join(parts)
 
 
-def main() -> int:
-    """Write or check the page."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with the committed page")
-    if parser.parse_args().check:
-        same = TARGET.exists() and TARGET.read_text(encoding="utf-8") == text()
-        print(f"{TARGET.name} is {'up to date' if same else 'out of date: run this script without --check'}")
-        return 0 if same else 1
-    TARGET.write_text(text(), encoding="utf-8")
-    print(f"wrote {TARGET}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated.main(__doc__, {TARGET: text}))

@@ -5,11 +5,11 @@ Run it after a change to the tables of operators; `--check` compares instead of 
 
 from __future__ import annotations
 
-import argparse
 import logging
 import sys
 from pathlib import Path
 
+import generated
 import torch
 from tabulate import tabulate
 from torch.onnx._internal.exporter._registration import ONNXRegistry
@@ -86,15 +86,7 @@ def text() -> str:
 def main() -> int:
     """Write or check the page."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells which optional packages are not there
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with the committed page")
-    if parser.parse_args().check:
-        same = TARGET.exists() and TARGET.read_text(encoding="utf-8") == text()
-        print(f"{TARGET.name} is {'up to date' if same else 'out of date: run this script without --check'}")
-        return 0 if same else 1
-    TARGET.write_text(text(), encoding="utf-8")
-    print(f"wrote {TARGET}")
-    return 0
+    return generated.main(__doc__, {TARGET: text})
 
 
 if __name__ == "__main__":

@@ -5,12 +5,12 @@ Run it after raising the `onnx` package; `--check` compares instead of writing a
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
+import generated
 import onnx.defs
 
 TARGET = Path(__file__).resolve().parent.parent / "schemas" / "onnx-operators.json"
@@ -65,18 +65,5 @@ def text() -> str:
     return "\n".join([*lines, "}}", ""])
 
 
-def main() -> int:
-    """Write or check the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with the committed table")
-    if parser.parse_args().check:
-        same = TARGET.read_text(encoding="utf-8") == text()
-        print(f"{TARGET.name} is {'up to date' if same else 'out of date: run this script without --check'}")
-        return 0 if same else 1
-    TARGET.write_text(text(), encoding="utf-8")
-    print(f"wrote {TARGET}")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(generated.main(__doc__, {TARGET: text}))

@@ -6,11 +6,13 @@ difference.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import generated
 
 FOLDER = Path(__file__).resolve().parent.parent / "schemas"
 _FREE = {"extensions", "attributes"}  # user data and extensions stay open in the twin
@@ -41,21 +43,9 @@ def strict_text(version: str) -> str:
 
 def main() -> int:
     """Write or check the twins of all versions."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with the committed twins")
-    check = parser.parse_args().check
-    status = 0
-    for path in sorted(FOLDER.glob("structure-*[0-9].json")):
-        version = path.stem.removeprefix("structure-")
-        target = FOLDER / f"structure-{version}-strict.json"
-        if check:
-            same = target.read_text(encoding="utf-8") == strict_text(version)
-            print(f"{target.name} is {'up to date' if same else 'out of date: run this script without --check'}")
-            status |= not same
-        else:
-            target.write_text(strict_text(version), encoding="utf-8")
-            print(f"wrote {target}")
-    return status
+    versions = [path.stem.removeprefix("structure-") for path in sorted(FOLDER.glob("structure-*[0-9].json"))]
+    twins = {FOLDER / f"structure-{version}-strict.json": partial(strict_text, version) for version in versions}
+    return generated.main(__doc__, twins)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from deepstruct.structure import Structure
 
 _SHOWN = 8
 _LONGEST = 1 << 24
+_PART = 1 << 16  # rows or columns looked at together
 
 
 def hints(structure: Structure) -> Iterator[Fault]:
@@ -43,9 +45,12 @@ def _has_lines(shape: tuple[int, ...]) -> bool:
 
 def _lacking(what: str, dead: NDArray[np.bool_]) -> str:
     """How many there are, and the first ones."""
-    found = np.flatnonzero(dead)
-    names = ", ".join(map(str, found[:_SHOWN].tolist()))
-    return f"{found.size} of {dead.size} {what}: {names}{', ...' if found.size > _SHOWN else ''}"
+    count = int(np.count_nonzero(dead))
+    found = (
+        start + i for start in range(0, dead.size, 1 << 16) for i in np.flatnonzero(dead[start : start + (1 << 16)])
+    )
+    names = ", ".join(str(position) for position in islice(found, _SHOWN))
+    return f"{count} of {dead.size} {what}: {names}{', ...' if count > _SHOWN else ''}"
 
 
 def _occupied(mask: Mask) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
