@@ -110,6 +110,4 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise UnreadableFileError(
-            printable(str(folder)), f"the folder cannot be listed: {error.strerror or error}"
-        ) from error
+        raise UnreadableFileError(str(folder), f"the folder cannot be listed: {error.strerror or error}") from error

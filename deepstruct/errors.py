@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from deepstruct.printable import printable
+
 if TYPE_CHECKING:
     from deepstruct.verification.certificate import Certificate
 
@@ -41,7 +43,7 @@ class Fault:
 
     def __str__(self) -> str:
         place = self.pointer or ("/" if self.line is None else f"line {self.line} column {self.column}")
-        return f"{place}: {self.message} [{self.code}]"
+        return printable(f"{place}: {self.message} [{self.code}]")
 
 
 def pointer(*parts: str | int) -> str:
@@ -115,7 +117,7 @@ class FaultyError(DeepstructError, ValueError):
         shown = [f"  {fault}" for fault in self.faults[:20]]
         if len(self.faults) > len(shown):
             shown.append(f"  ... and {len(self.faults) - len(shown)} more")
-        return "\n".join([f"{self.subject}:", *shown])
+        return "\n".join([f"{printable(self.subject)}:", *shown])
 
 
 class StructureError(FaultyError):
@@ -135,7 +137,7 @@ class FileError(DeepstructError):
         super().__init__(path, reason)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+        return f"{printable(self.path)}: {self.reason}"
 
 
 class MalformedFileError(FileError, ValueError):

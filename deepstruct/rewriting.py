@@ -12,7 +12,6 @@ from deepstruct.errors import DocumentError, UnsupportedError
 from deepstruct.files import Targets
 from deepstruct.limits import Limits, variable
 from deepstruct.mask import Mask
-from deepstruct.printable import printable
 
 
 def migrate(path: Path, *, write: bool) -> tuple[str, str]:
@@ -36,7 +35,7 @@ def migrate(path: Path, *, write: bool) -> tuple[str, str]:
         reading = document.from_json(before, limits)
         after = migrations.migrate(before)
     except DocumentError as error:
-        raise DocumentError(printable(str(path)), error.faults) from error
+        raise DocumentError(str(path), error.faults) from error
     if write and after is not before:
         _replace(path, _text(after, reading, limits))
     return before["version"], after["version"]
@@ -64,7 +63,7 @@ def format_file(path: Path, *, write: bool, digests: bool = False) -> bool:
     try:
         text = format_text(content, digests=digests, limits=limits)
     except DocumentError as error:
-        raise DocumentError(printable(str(path)), error.faults) from error
+        raise DocumentError(str(path), error.faults) from error
     if write and text != content:
         _replace(path, text)
     return text != content
