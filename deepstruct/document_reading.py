@@ -449,6 +449,8 @@ class _Reader:
         if not isinstance(document["weights"], dict):
             return None
         uri = self.member(value, "uri", str, "/weights")
+        if value.get("uri") == "":
+            self.note(Fault("INVALID_VALUE", "/weights/uri", "must not be empty"))
         for key, known in (("format", ("safetensors",)), ("layout", ("values", "dense"))):
             name = self.member(value, key, str, "/weights")
             if isinstance(value.get(key), str) and name not in known:

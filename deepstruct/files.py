@@ -93,11 +93,12 @@ def beside(path: Path, name: str, what: str) -> Path:
     Raises:
         MalformedFileError: the name is no plain relative name, or leads out of the folder through a link.
     """
-    if any(part in ("", ".", "..") for part in name.split("/")) or any(char in name for char in ":\\\0"):
+    odd = any(char in ":\\\0" or 0xD800 <= ord(char) < 0xE000 for char in name)
+    if odd or any(part in ("", ".", "..") for part in name.split("/")):
         raise MalformedFileError(
             str(path),
             f"{what} {name!r:.80} is not allowed: it must be a name relative to the file, "
-            "without '..', scheme, drive, backslash or leading slash",
+            "of Unicode text without '..', scheme, drive, backslash or leading slash",
         )
     target = path.parent / name
     if not Path(os.path.realpath(target)).is_relative_to(os.path.realpath(path.parent)):

@@ -192,7 +192,7 @@ def _nodes(nodes: list[dict[str, Any]], indent: str) -> Iterator[str]:
 
 
 def _parameter(parameter: Parameter, described: Mapping[str, Any]) -> str:
-    text = f"parameter {_name(parameter.name)}: {_type(described)}"
+    text = f"parameter {_name(parameter.name)}: {parameter.dtype} {list(parameter.shape)}"
     if parameter.mask is not None:
         text += f" {parameter.nnz:,} of {parameter.size:,} entries, {100 * parameter.density:.2f} %"
     if parameter.sparsity_structure is not None:
