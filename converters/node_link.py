@@ -14,7 +14,7 @@ from deepstruct import jsonprofile
 from deepstruct.converters import graph_files, graph_spelling
 from deepstruct.converters.graph_files import Budget, Graph
 from deepstruct.converters.graph_spelling import Fit, Scope
-from deepstruct.errors import DocumentError, MalformedFileError
+from deepstruct.errors import DocumentError, Fault, MalformedFileError
 from deepstruct.files import Targets
 from deepstruct.formats import ReadOptions, WriteOptions
 from deepstruct.limits import Limits
@@ -99,9 +99,13 @@ def read_graph(path: Path, limits: Limits, losses: list[Loss]) -> Graph:
     try:
         found = jsonprofile.read(path, limits)
     except DocumentError as error:
-        raise MalformedFileError(str(path), "; ".join(fault.message for fault in error.faults)) from error
+        raise MalformedFileError(str(path), "; ".join(map(_told, error.faults))) from error
     with graph_files.refusing(path, "node-link JSON"):
         return graph_spelling.unspell(_graph(found, Budget(path, limits), losses))
+
+
+def _told(fault: Fault) -> str:
+    return fault.message if fault.line is None else f"{fault.message} (line {fault.line} column {fault.column})"
 
 
 def _graph(found: Any, budget: Budget, losses: list[Loss]) -> Graph:

@@ -191,7 +191,10 @@ class _Checker:
             at = place + pointer(name)
             if isinstance(value, AttributeReference):
                 yield from _reference(value, at, function)
-            for position, item in enumerate(value if isinstance(value, tuple) else (value,)):
+            items = value if isinstance(value, tuple) else (value,)
+            if {Graph, ParameterReference}.isdisjoint(map(type, items)):
+                continue
+            for position, item in enumerate(items):
                 under = at + (pointer(position) if isinstance(value, tuple) else "")
                 if isinstance(item, Graph):
                     yield from self._graph(item, under, scope, opset, function)

@@ -264,7 +264,7 @@ def check_attribute(value: Any) -> AttributeValue:
         return value
     if isinstance(value, tuple):
         types = set(map(type, value))
-        if len({item.sparse if isinstance(item, ParameterReference) else False for item in value}) > 1:
+        if ParameterReference in types and len({getattr(item, "sparse", False) for item in value}) > 1:
             raise TypeError("a list holds dense tensors or sparse ones")
         if len({_ALIKE.get(found, found) for found in types}) > 1:
             raise TypeError(f"{value!r:.60} mixes types")

@@ -110,7 +110,7 @@ GMLS = [
     (b"graph [\n\xff\xfe ]", "line 2: not UTF-8 text"),
 ]
 NODE_LINKS: list[tuple[str | bytes, str]] = [
-    ("", "not JSON, line 1"),
+    ("", "not JSON: .*line 1 column"),
     ('{"nodes": [], "edges": [', "is the file truncated"),
     ("[]", "the file is no object"),
     ('{"nodes": []}', 'neither "edges" nor "links"'),
