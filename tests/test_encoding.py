@@ -69,6 +69,38 @@ def test_blocks_are_found_and_cheap(block: tuple[int, int], slab: int, monkeypat
     assert decode(encoded, mask.shape) == mask
 
 
+@pytest.mark.parametrize("slab", [1, 5, 17, 1 << 22])
+@pytest.mark.parametrize(
+    ("grid", "block"),
+    [((3,), (4,)), ((5, 2), (1, 3)), ((2, 3, 4), (2, 1, 2)), ((2, 5, 1), (3, 2, 7)), ((0, 3), (2, 2))],
+)
+def test_blocks_become_entries(
+    grid: tuple[int, ...], block: tuple[int, ...], slab: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "_SLAB", slab)
+    mask = random_mask(grid, 0.4)
+    entries = mask.to_array()
+    for axis, extent in enumerate(block):
+        entries = np.repeat(entries, extent, axis=axis)
+    assert blocks.expand(mask, block) == Mask.from_array(entries)
+
+
+@pytest.mark.parametrize("level", [0, 9])
+def test_deflated_payloads_are_read_piece_by_piece(level: int) -> None:
+    raw = random_mask((8, 300_007), 0.5).packed.tobytes()
+    compressed = zlib.compress(raw, level)
+    whole = {
+        "nnz": Mask((8, 300_007), np.frombuffer(raw, np.uint8)).nnz,
+        "encoding": "bitmap",
+        "compression": "deflate",
+    }
+    assert decode({**whole, "data": base64.b64encode(compressed).decode()}, (8, 300_007)).packed.tobytes() == raw
+    for wrong in (compressed[:-1], compressed[: len(compressed) // 2], compressed + b"\0", compressed + bytes(1 << 18)):
+        with pytest.raises(DocumentError, match="deflate stream") as caught:
+            decode({**whole, "data": base64.b64encode(wrong).decode()}, (8, 300_007))
+        assert caught.value.faults[0].code == "MASK_DATA"
+
+
 def test_large_masks_are_sampled_and_still_small() -> None:
     """Above the size where everything is tried, a 2:4 pattern must still find its repetitions."""
     rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema_rs
 
 from deepstruct import schemas
-from deepstruct.errors import Fault, pointer
+from deepstruct.errors import Fault, bounded, pointer
 
 _CODES = {
     "required": "MISSING_PROPERTY",
@@ -29,9 +29,8 @@ def faults(document: Any, *, strict: bool) -> list[Fault]:
         document: the JSON value.
         strict: use the closed twin, which allows no members that it does not name.
     """
-    return [
-        fault for error in islice(_validator(strict).iter_errors(document), _MOST) for fault in _faults(error, strict)
-    ]
+    found = (fault for error in _validator(strict).iter_errors(document) for fault in _faults(error, strict))
+    return list(islice(bounded(found), _MOST))
 
 
 @cache

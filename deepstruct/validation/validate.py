@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,10 +63,10 @@ def validate(
             found += budget.faults(path, reading.structure, reading.weights)
         found += hints(reading.structure)
     kept, left_out = chosen.apply(found)
-    facts = None
-    if reading is not None and all(fault.severity != "error" for fault in found):
-        facts = _facts(value["version"], reading.structure)
-    return FileReport(str(path), tuple(_placed(path, kept, bounds, parsed=parsed)), left_out, facts)
+    report = FileReport(str(path), tuple(_placed(path, kept, bounds, parsed=parsed)), left_out)
+    if reading is None or not report.valid or any(fault.severity == "error" for fault in found):
+        return report
+    return replace(report, facts=_facts(value["version"], reading.structure))
 
 
 def _read(value: Any, limits: Limits, *, strict: bool, clean: bool) -> tuple[list[Fault], document.Reading | None]:
@@ -84,10 +85,11 @@ def _beside(faults: list[Fault], known: list[Fault]) -> Iterator[Fault]:
     places = {fault.pointer for fault in known}
     within = {fault.pointer for fault in known if fault.severity == "error" and fault.code != "MISSING_PROPERTY"}
     above = {"/".join(parts[:n]) for place in places for parts in [place.split("/")] for n in range(1, len(parts))}
+    taken = places | above
     for fault in faults:
         parts = fault.pointer.split("/")
         inside = any("/".join(parts[:n]) in within for n in range(1, len(parts)))
-        if fault.pointer not in places | above and not inside:
+        if fault.pointer not in taken and not inside:
             yield fault
 
 
