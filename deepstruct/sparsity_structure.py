@@ -15,7 +15,7 @@ from deepstruct.mask import Mask
 
 TYPE = "n:m"
 
-_SLAB = 1 << 22  # entries unpacked at a time
+_SLAB = 1 << 20  # entries unpacked at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,28 +81,32 @@ class SparsityStructure:
     def _crowded(self, mask: Mask) -> list[int] | None:
         """Coordinates of the first entry of a group that has too many, or None."""
         inner = math.prod(mask.shape[self.axis + 1 :])
-        group = self.m * inner
-        together = max(1, _SLAB // group)
-        for start in range(0, mask.size, together * group):
-            stop = min(start + together * group, mask.size)
-            counts = self._counts(mask, start, stop, inner)
+        for start, counts in self._counts(mask, inner):
             wrong = np.flatnonzero(counts > self.n)
             if wrong.size:
                 block, offset = divmod(int(wrong[0]), inner)
-                return [int(i) for i in np.unravel_index(start + block * group + offset, mask.shape)]
+                return [int(i) for i in np.unravel_index(start + block * self.m * inner + offset, mask.shape)]
         return None
 
-    def _counts(self, mask: Mask, start: int, stop: int, inner: int) -> NDArray[np.int64]:
-        """int64 ``[groups * inner]``: entries of each group, from a flat index to another, which both bound groups."""
-        if stop - start <= _SLAB:
-            groups = mask.bits(start, stop).reshape(-1, self.m, inner)
-            return np.asarray(groups.sum(axis=1, dtype=np.int64)).reshape(-1)
-        counts = np.zeros(inner, dtype=np.int64)  # a single group, in parts
-        rows = max(1, _SLAB // inner)
-        for first in range(0, self.m, rows):
-            last = min(first + rows, self.m)
-            for left in range(0, inner, _SLAB):
-                right = min(left + _SLAB, inner)
-                bits = mask.bits(start + first * inner + left, start + (last - 1) * inner + right)
-                counts[left:right] += bits.reshape(last - first, right - left).sum(axis=0, dtype=np.int64)
-        return counts
+    def _counts(self, mask: Mask, inner: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Flat index of an entry, and int64 ``[n]``: entries of groups, the first of which begins there.
+
+        Groups begin at `inner` consecutive entries, and then at those `m` times as far away.
+        """
+        group = self.m * inner
+        together = _SLAB // group * group
+        if together:
+            for start in range(0, mask.size, together):
+                groups = mask.bits(start, min(start + together, mask.size)).reshape(-1, self.m, inner)
+                yield start, groups.sum(axis=1, dtype=np.int64).reshape(-1)
+            return
+        width = min(inner, _SLAB)
+        rows = _SLAB // width if width == inner else 1
+        for start in range(0, mask.size, group):
+            for left in range(start, start + inner, width):
+                counts = np.zeros(min(width, start + inner - left), dtype=np.int64)
+                for first in range(0, self.m, rows):
+                    last = min(first + rows, self.m)
+                    bits = mask.bits(left + first * inner, left + (last - 1) * inner + counts.size)
+                    counts += bits.reshape(-1, counts.size).sum(axis=0, dtype=np.int64)
+                yield left, counts
