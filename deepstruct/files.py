@@ -170,7 +170,7 @@ class Targets:
     def preview(self) -> Iterator[Path]:
         """A folder in which the files stand under their names before they are put in place; it goes with the block."""
         beside = self._pending[0].target.parent
-        with writing(beside), tempfile.TemporaryDirectory(prefix=".deepstruct-", dir=beside) as name:
+        with writing(beside), _temporary_folder(beside) as name:
             for file, (temporary, path, _) in zip(self._open, self._pending, strict=True):
                 file.flush()
                 shown = Path(name) / path.name
@@ -265,6 +265,20 @@ class Targets:
             backup.replace(target)
 
         return restore
+
+
+@contextlib.contextmanager
+def _temporary_folder(beside: Path) -> Iterator[str]:
+    """A folder in `beside` that goes with the block, also if an interruption comes while it is made or removed."""
+    folder: tempfile.TemporaryDirectory[str] | None = None
+    try:
+        with _uninterrupted():
+            folder = tempfile.TemporaryDirectory(prefix=".deepstruct-", dir=beside)
+        yield folder.name
+    finally:
+        if folder is not None:
+            with _uninterrupted():
+                folder.cleanup()
 
 
 def _backup(temporary: Path) -> Path:
