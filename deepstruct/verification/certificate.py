@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import jsonschema
+import jsonschema_rs
 import rfc8785
 
 from deepstruct import files, schemas
@@ -143,11 +143,11 @@ def load(path: Path) -> dict[str, Any]:
     try:
         content = read(path, Limits.from_environment())
     except FaultyError as error:
-        raise MalformedFileError(str(path), f"no certificate: {error.faults[0].message}") from error
-    faults = jsonschema.Draft202012Validator(schema()).iter_errors(content)
-    first = min(faults, key=lambda fault: list(map(str, fault.absolute_path)), default=None)
+        raise MalformedFileError(str(path), f"no certificate: {error.faults[0]}") from error
+    faults = jsonschema_rs.Draft202012Validator(schema()).iter_errors(content)
+    first = min(faults, key=lambda fault: list(map(str, fault.instance_path)), default=None)
     if first is not None:
-        place = "/" + "/".join(map(str, first.absolute_path))
+        place = "/" + "/".join(map(str, first.instance_path))
         raise MalformedFileError(str(path), f"no certificate: {place}: {first.message[:200]}")
     certificate: dict[str, Any] = content
     kept = {key: value for key, value in certificate.items() if key != "digest"}
