@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -99,3 +101,21 @@ def test_nobody_uses_a_private_name_of_a_sibling(path: Path) -> None:
     for module, name in imports(path):
         if module.startswith("deepstruct"):
             assert not name.startswith("_") or name == "__version__"
+
+
+def declared() -> set[str]:
+    """Import names of the packages that an installation with all extras has."""
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in ("all", "graph", "onnx", "torch", "testing") for name in extras[extra]),
+    ]
+    names = {re.split(r"[<>=\[]", name)[0].replace("-", "_") for name in wanted}
+    return names | {"google"}  # protobuf, which comes with onnx
+
+
+def test_the_package_imports_nothing_that_it_does_not_declare() -> None:
+    known = declared() | set(sys.stdlib_module_names)
+    for path in [*ROOT.rglob("*.py"), *(ROOT / "converters").glob("*.py")]:
+        assert {module.split(".")[0] for module, _ in imports(path)} <= known, path
