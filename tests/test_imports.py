@@ -112,7 +112,7 @@ def declared() -> set[str]:
         *(name for extra in ("all", "graph", "onnx", "torch", "testing") for name in extras[extra]),
     ]
     names = {re.split(r"[<>=\[]", name)[0].replace("-", "_") for name in wanted}
-    return names | {"google"}  # protobuf, which comes with onnx
+    return names | {"google", "onnx_ir"}  # protobuf, which comes with onnx, and what comes with onnxscript
 
 
 def test_the_package_imports_nothing_that_it_does_not_declare() -> None:
