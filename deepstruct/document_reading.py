@@ -457,7 +457,7 @@ class _Reader:
                 message = f"must be {' or '.join(map(json.dumps, known))}, not {name!r:.40}"
                 self.note(Fault("UNKNOWN_ENCODING", f"/weights/{key}", message))
         digest = self.member(value, "digest", str, "/weights", "")
-        if digest and not _DIGEST.fullmatch(digest):
+        if isinstance(value.get("digest"), str) and not _DIGEST.fullmatch(digest):
             message = f"a digest is sha256: and 64 lower-case hexadecimal digits, not {digest!r:.80}"
             self.note(Fault("INVALID_VALUE", "/weights/digest", message))
         weights_extra = self.unknown(value, members.WEIGHTS, "/weights")
