@@ -6,22 +6,15 @@ import contextlib
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from deepstruct import attributes, checks, encoding, members, migrations
 from deepstruct.construction import Faults, mapping_of, not_json
+from deepstruct.document_faults import FaultCollector, ReadingEnded, shown
 from deepstruct.document_writing import FORMAT, WeightsReference, digest
-from deepstruct.errors import (
-    MOST_CHARACTERS,
-    MOST_FAULTS,
-    DocumentError,
-    Fault,
-    FaultyError,
-    did_you_mean,
-    pointer,
-)
+from deepstruct.errors import DocumentError, Fault, FaultyError, pointer
 from deepstruct.limits import Limits, variable
 from deepstruct.mask import Mask, check_shape
 from deepstruct.sparsity_structure import SparsityStructure
@@ -69,33 +62,24 @@ def examine(document: Any, limits: Limits | None = None) -> tuple[Reading | None
     """What a parsed document describes, and every fault found, errors first; None if it describes no structure."""
     reader = _Reader(limits or Limits())
     reading = None
-    with contextlib.suppress(_Ended):
+    with contextlib.suppress(ReadingEnded):
         reading = reader.read(document)
     return reading, [*reader.faults, *reader.notes]
 
 
-class _Ended(Exception):  # noqa: N818 - it says that reading ended, and the faults why
-    """There are faults after which there is nothing to read."""
-
-
-class _Reader:
+class _Reader(FaultCollector):
     """Reads one document and collects its faults on the way."""
 
     def __init__(self, limits: Limits) -> None:
+        super().__init__()
         self.limits = limits
-        self.faults: list[Fault] = []
-        self.notes: list[Fault] = []
-        self.extended: dict[str, str] = {}  # extension -> where its data stand first
-        self.characters = self.noted = 0  # in errors, and in other faults
-        self.wrong: set[str] = set()  # places of errors, and of members that are missing
         self.unread: set[str] = set()  # names of what could not be read
         self.mask_elements = 0
-        self.suggestions = 100  # of known members for unknown ones; more take too long
 
     def read(self, document: Any) -> Reading:
         self.note(*check_head(document))
         if self.faults:
-            raise _Ended
+            raise ReadingEnded
         document = migrations.migrate(document)
         extra = self.extensions(document)
         if "generator" in document:
@@ -108,18 +92,18 @@ class _Reader:
         extra |= self.unknown(document, members.ROOT, "")
         graph = self.member(document, "graph", dict, "")
         if not isinstance(document.get("graph"), dict):
-            raise _Ended
+            raise ReadingEnded
         parts = {**self.graph(graph, extra), "parameters": parameters}
         self.undeclared(document)
         if self.faults:
             self.relate(parts)
-            raise _Ended
+            raise ReadingEnded
         try:
             structure = Structure(**parts, extra=extra)
         except FaultyError as error:
             self.relate(parts)
             self.note(*(fault for fault in error.faults if fault.pointer not in self.wrong))
-            raise _Ended from error
+            raise ReadingEnded from error
         if "digest" in document and document["digest"] != digest(structure):
             message = (
                 "the digest does not belong to this graph and these parameters; restore the document, or run "
@@ -144,54 +128,6 @@ class _Reader:
         for place, message in not_json(attributes, "/graph/attributes"):
             found.add("ATTRIBUTE_VALUE", place, message)
         self.note(*found.faults)
-
-    def note_under(self, place: str, faults: Iterable[Fault]) -> None:
-        """Keeps faults of an object at `place`, one after the other: the place may be long, and they may be many."""
-        for fault in faults:
-            self.note(fault.under(place))
-
-    def note(self, *faults: Fault) -> None:
-        """Keeps faults; too many errors end the reading, of too many others the first are kept."""
-        for fault in faults:
-            characters = len(fault.pointer) + len(fault.message)
-            if fault.severity == "error":
-                self.faults.append(fault)
-                self.wrong.add(fault.pointer)
-                self.characters += characters
-            elif len(self.notes) < MOST_FAULTS and self.noted + characters <= MOST_CHARACTERS:
-                self.notes.append(fault)
-                self.noted += characters
-            if fault.code == "LIMIT_EXCEEDED" and not fault.pointer:
-                raise _Ended
-        if len(self.faults) > MOST_FAULTS or self.characters > MOST_CHARACTERS:
-            message = "there are too many faults; nothing behind these was looked at"
-            self.faults.append(Fault("LIMIT_EXCEEDED", "", message))
-            raise _Ended
-
-    def member(self, owner: dict[str, Any], key: str, kind: type, place: str, default: Any = None) -> Any:
-        """`owner[key]` if it is of `kind`; else a fault and an empty value. A missing key gives the default."""
-        value = owner.get(key, default)
-        if value is None and key not in owner:
-            self.note(Fault("MISSING_PROPERTY", place, f"the member {key!r} is missing"))
-            self.wrong.add(place + pointer(key))
-            return kind()
-        if not isinstance(value, kind):
-            message = f"must be {_JSON_NAMES[kind]}, not {_shown(value)}"
-            self.note(Fault("TYPE_MISMATCH", place + pointer(key), message))
-            return kind()
-        return value
-
-    def unknown(self, owner: dict[str, Any], known: Collection[str], place: str) -> dict[str, Any]:
-        """Members this version does not know, with a warning for each; ``extensions`` is made for them."""
-        extra = {key: value for key, value in owner.items() if key not in known}
-        for name in self.member(owner, "extensions", dict, place, {}):
-            self.extended.setdefault(name, place + pointer("extensions", name))
-        for key in (key for key in extra if key != "extensions"):
-            self.suggestions -= 1
-            hint = did_you_mean(key, known if self.suggestions >= 0 else ())
-            message = f"this version has no member {key!r:.60} here; it is kept but not understood{hint}"
-            self.note(Fault("UNEXPECTED_PROPERTY", place + pointer(key), message, "warning"))
-        return extra
 
     def extensions(self, document: dict[str, Any]) -> dict[str, Any]:
         """Checks the extension lists; returns what of the root must be preserved."""
@@ -284,7 +220,7 @@ class _Reader:
 
     def function(self, value: Any, place: str) -> Any:
         if not isinstance(value, dict):
-            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {_shown(value)}"))
+            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {shown(value)}"))
             return None
         opset = self.member(value, "opset", dict, place)
         defaults = self.member(value, "defaults", dict, place, {})
@@ -312,7 +248,7 @@ class _Reader:
 
     def value_info(self, value: Any, place: str) -> Any:
         if not isinstance(value, dict):
-            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {_shown(value)}"))
+            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {shown(value)}"))
             return None
         shape = value.get("shape")
         if shape is not None and not isinstance(shape, list):
@@ -333,7 +269,7 @@ class _Reader:
 
     def node(self, value: Any, place: str, opset: dict[str, Any]) -> Any:
         if not isinstance(value, dict):
-            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {_shown(value)}"))
+            self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {shown(value)}"))
             return None
         op_type = self.member(value, "op", str, place)
         domain = self.member(value, "domain", str, place, "")
@@ -391,7 +327,7 @@ class _Reader:
             if isinstance(value, dict):
                 parameter = self.parameter(name, value, place)
             else:
-                self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {_shown(value)}"))
+                self.note(Fault("TYPE_MISMATCH", place, f"must be an object, not {shown(value)}"))
             if parameter is None:
                 self.unread.add(name)
             else:
@@ -421,7 +357,7 @@ class _Reader:
             return None
         described = value["mask"]
         if not isinstance(described, dict):
-            raise DocumentError("mask", [Fault("TYPE_MISMATCH", "", f"must be an object, not {_shown(described)}")])
+            raise DocumentError("mask", [Fault("TYPE_MISMATCH", "", f"must be an object, not {shown(described)}")])
         mask_extra = self.unknown(described, members.MASK, place + "/mask")
         if mask_extra:
             extra["mask"] = mask_extra
@@ -472,11 +408,6 @@ def _strings(value: Any) -> list[str]:
     return [item for item in found if isinstance(item, str)]
 
 
-def _shown(value: Any) -> str:
-    """The beginning of a value, as JSON spells the constants."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else f"{value!r:.60}"
-
-
 def _is_graph(value: Any) -> bool:
     return isinstance(value, dict) and value.get("type") == "graph"
 
@@ -488,5 +419,3 @@ _OWNER = re.compile(r"/(?:nodes|functions)/\d+|(?<=^/parameters)/[^/]+|(?<=^/gra
 """The part of a pointer that leads to a node, a function, a parameter, a constant or a value."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-
-_JSON_NAMES = {dict: "an object", list: "a list", str: "a string", int: "an integer"}
