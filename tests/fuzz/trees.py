@@ -216,7 +216,7 @@ def _number(_root: list[Any], places: list[Place], rng: random.Random) -> None:
     if numbers:
         container, key = rng.choice(numbers)
         old = container[key]
-        container[key] = rng.choice((old + 1, old - 1, -old, old * 2, float(old), str(old), rng.choice(NUMBERS)))
+        container[key] = rng.choice((old + 1, old - 1, -old, old * 2, _double(old), str(old), rng.choice(NUMBERS)))
 
 
 def _nest(_root: list[Any], places: list[Place], rng: random.Random) -> None:
@@ -248,3 +248,11 @@ _MUTATIONS: tuple[Callable[[list[Any], list[Place], random.Random], None], ...] 
     *(_replace, _replace, _replace, _remove, _add, _add, _repeat, _exchange, _exchange, _shuffle, _rename),
     *(_reference, _reference, _number, _number, _nest, _nest_graph),
 )
+
+
+def _double(number: float) -> float | str:
+    """The number as a double, or its digits where no double holds it."""
+    try:
+        return float(number)
+    except OverflowError:
+        return str(number)
