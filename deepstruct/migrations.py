@@ -6,11 +6,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import semantic_version
+from packaging.version import Version
 
 from deepstruct.errors import DocumentError, Fault
 
-CURRENT = semantic_version.Version("1.0.0")
+CURRENT = Version("1.0.0")
 
 Step = tuple[str, str, Callable[[dict[str, Any]], dict[str, Any]]]
 
@@ -54,9 +54,13 @@ def check(document: dict[str, Any]) -> list[Fault]:
     return []
 
 
-def is_newer(version: semantic_version.Version) -> bool:
+def is_newer(version: Version) -> bool:
     """Whether a version has a newer minor than this package, so that fields may be unknown."""
-    return bool(version.truncate("minor") > CURRENT.truncate("minor"))
+    return _minor(version) > _minor(CURRENT)
+
+
+def _minor(version: Version) -> tuple[int, int]:
+    return version.major, version.minor
 
 
 def lowest(document: dict[str, Any]) -> str:
@@ -68,7 +72,7 @@ def lowest(document: dict[str, Any]) -> str:
 def migrate(
     document: dict[str, Any],
     steps: Sequence[Step] = STEPS,
-    current: semantic_version.Version = CURRENT,
+    current: Version = CURRENT,
 ) -> dict[str, Any]:
     """The document in version `current`, one step after the other; the argument is not changed.
 
@@ -81,22 +85,22 @@ def migrate(
     if version is None:
         raise DocumentError("document", faults)
     by_origin = {origin: (target, step) for origin, target, step in steps}
-    while version.truncate("minor") < current.truncate("minor"):
-        origin = str(version.truncate("minor"))
+    while _minor(version) < _minor(current):
+        origin = f"{version.major}.{version.minor}.0"
         if origin not in by_origin:
             message = f"there is no migration from version {version} to {current}"
             raise DocumentError("document", [Fault("UNKNOWN_MAJOR_VERSION", "/version", message)])
         target, step = by_origin[origin]
         document = {**step(document), "version": target}
-        version = semantic_version.Version(target)
+        version = Version(target)
     return document
 
 
-def _parse(document: dict[str, Any], key: str) -> tuple[semantic_version.Version | None, list[Fault]]:
+def _parse(document: dict[str, Any], key: str) -> tuple[Version | None, list[Fault]]:
     text = document.get(key)
     if not isinstance(text, str):
         return None, [Fault("TYPE_MISMATCH", f"/{key}", f"must be a SemVer string such as {str(CURRENT)!r}")]
     number = r"(0|[1-9][0-9]{0,8})"
     if not re.fullmatch(rf"{number}\.{number}\.{number}", text):
         return None, [Fault("INVALID_VERSION", f"/{key}", f"{text!r:.40} is not a version MAJOR.MINOR.PATCH")]
-    return semantic_version.Version(text), []
+    return Version(text), []

@@ -11,8 +11,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-import semantic_version
 from hypothesis import given
+from packaging.version import Version
 
 import deepstruct
 from deepstruct import Node, Structure, Tensor, ValueInfo, document, jsonprofile, migrations, rewriting, schemas
@@ -302,7 +302,7 @@ def test_migrations_are_a_chain_of_pure_steps() -> None:
         ("1.1.0", "1.2.0", lambda d: {**d, "b": d["a"] + 1}),
     ]
     value = {"version": "1.0.3"}
-    target = semantic_version.Version("1.2.0")
+    target = Version("1.2.0")
     assert migrations.migrate(value, steps, target) == {"version": "1.2.0", "a": 1, "b": 2}
     assert value == {"version": "1.0.3"}
     with pytest.raises(DocumentError, match="no migration"):
@@ -352,7 +352,7 @@ def test_migrating_a_file_keeps_what_is_unknown(tmp_path: Path, monkeypatch: pyt
     path.write_text(json.dumps(content))
     assert rewriting.migrate(path, write=True) == ("1.0.0", "1.0.0")
     assert json.loads(path.read_text()) == content
-    newer = semantic_version.Version("1.1.0")
+    newer = Version("1.1.0")
     chain = functools.partial(migrations.migrate, steps=[("1.0.0", "1.1.0", step)], current=newer)
     monkeypatch.setattr(migrations, "migrate", chain)
     before = path.read_text()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import semantic_version
+from packaging.version import Version
 
 import deepstruct
 from deepstruct import document, migrations, rewriting
@@ -248,7 +248,7 @@ def newer(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     def has_addition(value: dict[str, Any]) -> bool:
         return bool(value["graph"]["name"] == "needs 1.1.0")
 
-    current = semantic_version.Version("1.1.0")
+    current = Version("1.1.0")
     steps = (("1.0.0", "1.1.0", step),)
     monkeypatch.setattr(migrations, "CURRENT", current)
     monkeypatch.setattr(migrations, "STEPS", steps)

@@ -17,10 +17,10 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-import semantic_version
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 import deepstruct
 from deepstruct import (
@@ -515,7 +515,7 @@ def step(value: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture
 def newer(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A made-up version 1.1.0, and the step to it, once there are documents of 1.0.0."""
-    current = semantic_version.Version("1.1.0")
+    current = Version("1.1.0")
     monkeypatch.setattr(migrations, "CURRENT", current)
     chain = functools.partial(migrations.migrate, steps=[("1.0.0", "1.1.0", step)], current=current)
     monkeypatch.setattr(migrations, "migrate", chain)
@@ -603,9 +603,9 @@ def test_an_interruption_leaves_each_file_whole(tree: Path, monkeypatch: pytest.
 
 PROGRAM = """
 import functools, sys
-import semantic_version
+from packaging.version import Version
 from deepstruct import cli_documents, migrations, running
-current = semantic_version.Version("1.1.0")
+current = Version("1.1.0")
 migrations.CURRENT = current
 step = ("1.0.0", "1.1.0", lambda value: {**value, "added": True})
 migrations.migrate = functools.partial(migrations.migrate, steps=[step], current=current)

@@ -21,7 +21,7 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> None:
         "0",
         "--timeout",
         "20",
-        "semantic_version",
+        "packaging",
     ]
     done = run(command, tmp_path_factory.mktemp("registry"))
     if done.returncode:
