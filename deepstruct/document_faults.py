@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from deepstruct.errors import MOST_CHARACTERS, MOST_FAULTS, Fault, did_you_mean, pointer
+from deepstruct.errors import MOST_CHARACTERS, MOST_FAULTS, TOO_MANY, Fault, did_you_mean, pointer
 
 _SUGGESTIONS = 100  # of known members for unknown ones; more take too long
 
@@ -52,8 +52,7 @@ class FaultCollector:
             if fault.code == "LIMIT_EXCEEDED" and not fault.pointer:
                 raise ReadingEnded
         if len(self.faults) > MOST_FAULTS or self._characters > MOST_CHARACTERS:
-            message = "there are too many faults; nothing behind these was looked at"
-            self.faults.append(Fault("LIMIT_EXCEEDED", "", message))
+            self.faults.append(TOO_MANY)
             raise ReadingEnded
 
     def member(self, owner: dict[str, Any], key: str, kind: type, place: str, default: Any = None) -> Any:

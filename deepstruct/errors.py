@@ -55,6 +55,9 @@ MOST_FAULTS = 10_000
 MOST_CHARACTERS = 1 << 24
 """Faults of one file that are kept, and characters in them, so that their number does not use up the memory."""
 
+TOO_MANY = Fault("LIMIT_EXCEEDED", "", "there are too many faults; nothing behind these was looked at")
+"""The last fault that is kept where there are more."""
+
 _LONGEST_NAME = 100
 """Characters of a name up to which others are compared with it; the time grows with their square."""
 
@@ -65,7 +68,7 @@ def bounded(faults: Iterable[Fault]) -> Iterator[Fault]:
     for number, fault in enumerate(faults):
         characters += len(fault.pointer) + len(fault.message)
         if number >= MOST_FAULTS or characters > MOST_CHARACTERS:
-            yield Fault("LIMIT_EXCEEDED", "", "there are too many faults; nothing behind these was looked at")
+            yield TOO_MANY
             return
         yield fault
 
