@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 from deepstruct import operator_checks, operators, shapes
 from deepstruct.errors import Fault, did_you_mean, pointer
-from deepstruct.node import AttributeReference, AttributeValue, Function, Graph, Node, ParameterReference, walk
+from deepstruct.node import (
+    AttributeReference,
+    AttributeValue,
+    Function,
+    Graph,
+    Node,
+    ParameterReference,
+    graphs_in,
+    walk,
+)
 from deepstruct.scopes import Scope
 
 if TYPE_CHECKING:
@@ -293,7 +302,5 @@ def _calls(functions: Sequence[Function | None]) -> Iterator[Fault]:
 def _body(function: Function) -> Iterator[Node]:
     """The nodes of a function, and those of the graphs that it has as defaults."""
     yield from walk(function.nodes)
-    for value in function.defaults.values():
-        for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, Graph):
-                yield from walk(item.nodes)
+    for graph in graphs_in(function.defaults):
+        yield from walk(graph.nodes)

@@ -117,11 +117,7 @@ class Node:
     @property
     def graphs(self) -> tuple[Graph, ...]:
         """The graphs among the attributes, in the order of their names."""
-        found: list[Graph] = []
-        for _, value in sorted(self.attributes.items()):
-            items = value if isinstance(value, tuple) else (value,)
-            found += [item for item in items if isinstance(item, Graph)]
-        return tuple(found)
+        return graphs_in(self.attributes)
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -240,6 +236,15 @@ class Function:
         """Names of parameters and constants that the nodes use, in the order of their first use."""
         used = (name for node in walk(self.nodes) for name in node.inputs)
         return tuple(dict.fromkeys(name for name in used if name and name not in self.local_names))
+
+
+def graphs_in(attributes: Mapping[str, AttributeValue]) -> tuple[Graph, ...]:
+    """The graphs among attributes, in the order of their names."""
+    found: list[Graph] = []
+    for _, value in sorted(attributes.items()):
+        items = value if isinstance(value, tuple) else (value,)
+        found += [item for item in items if isinstance(item, Graph)]
+    return tuple(found)
 
 
 def walk(nodes: tuple[Node, ...]) -> Iterator[Node]:
